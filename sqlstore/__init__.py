@@ -1,0 +1,43 @@
+"""Big datasets of many records: bytes in chunk files, metadata in SQL, out as Arrow.
+
+A store is a folder. The bytes of its records lie in large append-only chunk files; a SQLite database
+says where, and holds the typed metadata, so that people filter with SQL first and then read exactly
+the records they chose.
+
+`create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
+"""
+
+from sqlstore import errors
+from sqlstore.create import create
+from sqlstore.errors import *  # noqa: F403
+from sqlstore.limits import GiB, KiB, MiB
+from sqlstore.maintenance.migrate import migrate
+from sqlstore.maintenance.rebuild import rebuild
+from sqlstore.maintenance.verify import Fault, Report
+from sqlstore.schema import Column, Field, Schema
+from sqlstore.store import Store, open
+from sqlstore.version import __version__
+from sqlstore.view import View
+from sqlstore.writer import Writer
+
+__all__ = sorted(
+    [
+        *errors.__all__,
+        "Column",
+        "Fault",
+        "Field",
+        "GiB",
+        "KiB",
+        "MiB",
+        "Report",
+        "Schema",
+        "Store",
+        "View",
+        "Writer",
+        "__version__",
+        "create",
+        "migrate",
+        "open",
+        "rebuild",
+    ]
+)

@@ -1,0 +1,304 @@
+"""The commit protocol.
+
+1. Without a lock: bodies and segment table are appended to this writer's own chunk and synced.
+2. Under the writer lock: what a crashed writer left pending is settled; an exclusive transaction
+   takes the commit's number and ids and inserts its rows, so that every constraint speaks now.
+3. The commit is named as pending; its trailer is appended and synced. From here on it exists.
+4. SQLite commits; pending is cleared; the lock is given up.
+
+Why no crash loses or halves a commit: before 3 the chunk only has bytes that no trailer vouches for,
+and the transaction is rolled back. After 3 the trailer is durable, together with everything that it
+vouches for, and whoever takes the lock next finds it, by the lock file or, after a power failure, by
+the size of the chunk, and rolls it forward. It cannot be overtaken: the lock file is looked at before
+a number is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import uuid
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore import limits, recover, replay
+from sqlstore.batch import Block, duplicate_key
+from sqlstore.errors import (
+    CommitOutcomeUnknownError,
+    ForkedStoreError,
+    SchemaError,
+    SqlstoreError,
+    StorageError,
+    StoreClosedError,
+)
+from sqlstore.index import records, versions
+from sqlstore.index.engine import INDEX_NAME, Index
+from sqlstore.interrupts import deferred_interrupts
+from sqlstore.log import files
+from sqlstore.log.lock import Pending, WriterLock
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Trailer, align
+from sqlstore.log.table import Values, build_append
+from sqlstore.log.writer import ChunkWriter
+
+
+@dataclass(slots=True)
+class _Segment:
+    """An append, laid out for its place in a chunk."""
+
+    values: dict[int, Values]
+    bodies_end: int
+    table: pa.Buffer
+
+    @property
+    def end(self) -> int:
+        return align(self.bodies_end) + self.table.size + TRAILER_SIZE
+
+
+class Committer:
+    """Commits blocks of records to one store.
+
+    Parameters
+    ----------
+    root
+        The folder of the store.
+
+    Attributes
+    ----------
+    schema
+        The schema at the time it was opened; a commit under another is refused.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._process = os.getpid()
+        self._index = Index(root / INDEX_NAME, write=True)
+        versions.check(self._index)
+        self.schema = records.schema(self._index)
+        row = records.store(self._index)
+        self._store = records.parsed_uuid(row.uuid, self._index.path)
+        self._chunk_size = row.chunk_size
+        self._reader = ChunkReader(root)
+        self._lock = WriterLock(root)
+        self._chunk: ChunkWriter | None = None
+        self._to_seal: set[str] = set()
+        self._is_first = True
+        self._failure: SqlstoreError | None = None
+        self._closed = False
+
+    def commit(self, block: Block, acknowledge: Callable[[Trailer], None]) -> None:
+        """Make a block of records durable.
+
+        Parameters
+        ----------
+        acknowledge
+            Called with the commit once it is durable, before an interrupt can come between.
+
+        Raises
+        ------
+        DuplicateKeyError
+            A record with one of the keys exists. Nothing is committed.
+        StoreFullError, StorageError
+            The disk is full or fails. Nothing is committed, and this writer is at its end.
+        CommitOutcomeUnknownError
+            It failed so late that it may have been committed.
+        """
+        self.check_usable()
+        try:
+            chunk, segment = self._write_segment(block)
+            try:
+                with self._lock.held(), deferred_interrupts():
+                    acknowledge(self._publish(chunk, segment, block))
+            except BaseException:
+                self._discard(chunk)
+                raise
+        except StorageError as error:
+            # After a failed write or sync nobody knows what the disk holds: never try again.
+            self._failure = error
+            raise
+
+    def check_usable(self) -> None:
+        """Raise unless this process may commit."""
+        if os.getpid() != self._process:
+            raise ForkedStoreError(
+                "this process is a forked child of the one that opened the writer; open one here"
+            )
+        if self._failure is not None:
+            raise StoreClosedError(f"the writer failed and cannot go on: {self._failure}")
+        if self._closed:
+            raise StoreClosedError("the writer is closed")
+
+    def _write_segment(self, block: Block) -> tuple[ChunkWriter, _Segment]:
+        """Step 1: everything but the trailer, in a chunk of this writer's own."""
+        chunk = self._chunk if self._chunk is not None else self._resume()
+        segment = None if chunk is None else _laid_out(block, chunk.size)
+        if chunk is not None and segment is not None and not self._fits(chunk, segment):
+            self._to_seal.add(chunk.name)
+            chunk.close()
+            self._chunk = chunk = None
+        if chunk is None or segment is None:
+            chunk = ChunkWriter.create(self._root, self._store, records.next_chunk(self._index))
+            segment = _laid_out(block, chunk.size)
+        self._chunk = chunk
+        if segment.end > limits.MAX_CHUNK_BYTES:
+            raise SchemaError(
+                f"a commit of {segment.end} bytes; a chunk stays below 2 GiB, commit more often"
+            )
+        try:
+            bodies = (body for one in block.fields.values() for body in one.bodies)
+            chunk.write(bodies, segment.bodies_end, segment.table)
+        except BaseException:
+            self._discard(chunk)
+            raise
+        return chunk, segment
+
+    def _fits(self, chunk: ChunkWriter, segment: _Segment) -> bool:
+        """Return whether the chunk is as this writer left it and has room for the segment."""
+        untouched = chunk.actual_size() == chunk.size
+        return untouched and (chunk.size == HEADER_SIZE or segment.end <= self._chunk_size)
+
+    def _resume(self) -> ChunkWriter | None:
+        """Return a chunk that was begun before, that nobody writes, and that is as committed."""
+        unsealed = [row for row in records.chunks(self._index) if not row.sealed]
+        for candidate in reversed(unsealed):
+            if files.chunk_size(self._root, candidate.name) is None:
+                continue
+            chunk = ChunkWriter.resume(self._root, self._store, candidate.name)
+            if chunk is None:
+                continue
+            row = records.chunk_named(self._index, candidate.name)  # as it is now, under its lock
+            if row is not None and chunk.actual_size() == row.size < self._chunk_size:
+                chunk.size, chunk.integer = row.size, row.chunk
+                return chunk
+            self._to_seal.add(candidate.name)
+            chunk.close()
+        return None
+
+    def _publish(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
+        """Steps 2 to 4, under the writer lock."""
+        if self._index.is_replaced():  # by a rebuild
+            self._index.reopen()
+            self._is_first = True
+        recover.settle(self._index, self.schema, self._reader, self._lock, thorough=self._is_first)
+        self._is_first = False
+        with self._index.transaction():
+            trailer = self._insert(chunk, segment, block)
+            self._lock.name_pending(Pending(chunk.name, trailer.table_end, trailer.number))
+            try:
+                chunk.write_trailer(trailer)
+                self._index.commit()
+            except BaseException as error:
+                self._undo(chunk, trailer, error)
+                raise
+        chunk.committed(trailer)
+        self._lock.clear_pending()
+        return trailer
+
+    def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
+        """Step 2: take number and ids, and insert the rows."""
+        store = records.store(self._index)
+        if store.schema_version != self.schema.version:
+            raise SchemaError("the schema of the store has changed; open the writer anew")
+        last = records.last_commit(self._index)
+        table_start = align(segment.bodies_end)
+        trailer = Trailer(
+            kind=CommitKind.APPEND,
+            skippable=False,
+            schema_version=store.schema_version,
+            number=last.number + 1,
+            commit=uuid.uuid4(),
+            previous=records.parsed_uuid(last.uuid, self._index.path),
+            first_record=store.next_record_id,
+            records=block.count,
+            committed_at=time.time_ns() // 1000,
+            chunk=records.next_chunk(self._index) if chunk.integer is None else chunk.integer,
+            bodies_start=chunk.size,
+            bodies_end=segment.bodies_end,
+            table_start=table_start,
+            table_end=table_start + segment.table.size,
+            table_crc=zlib.crc32(segment.table),
+        )
+        try:
+            replay.insert_append(self._index, self.schema, trailer, segment.values, block.sql)
+        except sqlite3.IntegrityError as error:
+            raise self._constraint(block, error) from error
+        for name in self._to_seal:
+            records.seal_chunk(self._index, name)
+        replay.insert_commit(self._index, trailer, chunk.name, str(chunk.chunk), sealed=False)
+        self._to_seal.clear()
+        return trailer
+
+    def _constraint(self, block: Block, error: sqlite3.IntegrityError) -> SqlstoreError:
+        """Return the error that says which record a constraint does not allow."""
+        self._index.rollback()
+        if self.schema.key is not None:
+            position = list(self.schema.columns).index(self.schema.key)
+            seen = set()
+            for row, key in enumerate(block.sql[position]):
+                other = records.id_of_key(self._index, self.schema.key, key)
+                if other is not None or key in seen:
+                    where = {} if other is None else {"record": other}
+                    return duplicate_key(self.schema, key, row=row, **where)
+                seen.add(key)
+        return SchemaError(f"the store does not allow these records: {error}")
+
+    def _undo(self, chunk: ChunkWriter, trailer: Trailer, error: BaseException) -> None:
+        """Make a commit not have happened whose trailer may be there already.
+
+        Raises
+        ------
+        CommitOutcomeUnknownError
+            That cannot be done, or not be known.
+        """
+        try:
+            if self._index.connection.in_transaction:
+                self._index.rollback()
+            if records.last_commit(self._index).number < trailer.number:
+                chunk.discard()
+                self._lock.clear_pending()
+                return
+        except (SqlstoreError, OSError):
+            pass  # what can be done is said below, with the first error as its cause
+        unknown = CommitOutcomeUnknownError(
+            f"commit {trailer.number} may or may not have happened; open the store anew to see",
+            chunk=chunk.name,
+            offset=trailer.table_end,
+        )
+        self._failure = unknown
+        raise unknown from error
+
+    def _discard(self, chunk: ChunkWriter) -> None:
+        """Cut off what was written; if that fails the chunk is not used again."""
+        try:
+            if self._failure is None:
+                chunk.discard()
+        except StorageError:
+            self._to_seal.add(chunk.name)
+            chunk.close()
+            self._chunk = None
+
+    def close(self) -> None:
+        """Give up the chunk and the connection."""
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        if self._chunk is not None:
+            if self._chunk.is_new and self._failure is None:
+                self._chunk.abandon()
+            else:
+                self._chunk.close()
+        self._lock.close()
+        self._reader.close()
+        self._index.close()
+
+
+def _laid_out(block: Block, start: int) -> _Segment:
+    values = {}
+    for number, one in block.fields.items():
+        values[number], start = one.values.laid_out(start)
+    return _Segment(values, start, build_append(values, block.columns))

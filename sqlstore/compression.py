@@ -1,0 +1,116 @@
+"""Compression: bytes to fewer bytes, and back, one value at a time.
+
+A value that does not get smaller is kept as it is. The length of the original is stored beside every
+value, so that memory is only allocated after it has been checked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import lz4.block
+import pyarrow as pa
+
+from sqlstore.errors import DecodeError
+from sqlstore.types import Buffer
+
+COMPRESSIONS: Final[dict[str | None, int]] = {None: 0, "lz4": 1, "zstd": 2, "gzip": 3}
+"""The number that stands for each compression on disk."""
+
+NAMES: Final = {number: name for name, number in COMPRESSIONS.items()}
+
+_LZ4_RATIO: Final = 255
+_ZSTD = pa.Codec("zstd")
+
+
+def _compress_zstd(data: Buffer) -> bytes:
+    return _ZSTD.compress(data, asbytes=True)  # type: ignore[no-any-return]
+
+
+def _compress_lz4(data: Buffer) -> bytes:
+    return lz4.block.compress(data, store_size=False)  # type: ignore[no-any-return]
+
+
+def _compress_gzip(data: Buffer) -> bytes:
+    return gzip.compress(data, compresslevel=6, mtime=0)
+
+
+def _decompress_lz4(data: Buffer, raw_length: int) -> bytes:
+    if raw_length > _LZ4_RATIO * len(data) + 16:
+        raise ValueError(f"{len(data)} bytes of LZ4 cannot hold {raw_length} bytes")
+    return lz4.block.decompress(data, uncompressed_size=raw_length)  # type: ignore[no-any-return]
+
+
+def _decompress_zstd(data: Buffer, raw_length: int) -> bytes:
+    return _ZSTD.decompress(data, decompressed_size=raw_length, asbytes=True)  # type: ignore[no-any-return]
+
+
+def _decompress_gzip(data: Buffer, raw_length: int) -> bytes:
+    stream = zlib.decompressobj(wbits=31)
+    result = stream.decompress(data, raw_length + 1)
+    if not stream.eof:
+        raise ValueError("the gzip stream is cut short or longer than it should be")
+    return result
+
+
+_COMPRESS: Final[dict[int, Callable[[Buffer], bytes]]] = {
+    1: _compress_lz4,
+    2: _compress_zstd,
+    3: _compress_gzip,
+}
+_DECOMPRESS: Final[dict[int, Callable[[Buffer, int], bytes]]] = {
+    1: _decompress_lz4,
+    2: _decompress_zstd,
+    3: _decompress_gzip,
+}
+
+
+def compress(data: Buffer, number: int) -> tuple[Buffer, int]:
+    """Compress one value.
+
+    Parameters
+    ----------
+    data
+        The encoded value.
+    number
+        The compression to try; 0 is none.
+
+    Returns
+    -------
+    tuple
+        What to store, and the number of the compression that it is stored with: 0 if compressing
+        did not make it smaller.
+    """
+    if number == 0 or not len(data):
+        return data, 0
+    smaller = _COMPRESS[number](data)
+    return (smaller, number) if len(smaller) < len(data) else (data, 0)
+
+
+def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
+    """Return the value that was compressed.
+
+    Raises
+    ------
+    DecodeError
+        The bytes are not what this compression makes of ``raw_length`` bytes.
+    """
+    if number == 0:
+        result: Buffer = data
+    elif number in _DECOMPRESS:
+        result = _run(_DECOMPRESS[number], data, raw_length)
+    else:
+        raise DecodeError(f"compression {number} is not known; a newer sqlstore may read it")
+    if len(result) != raw_length:
+        raise DecodeError(f"{len(result)} bytes after decompressing instead of {raw_length}")
+    return result
+
+
+def _run(function: Callable[[Buffer, int], Any], data: Buffer, raw_length: int) -> Buffer:
+    try:
+        return function(data, raw_length)  # type: ignore[no-any-return]
+    except (ValueError, OSError, RuntimeError, OverflowError, MemoryError, zlib.error) as error:
+        raise DecodeError(f"cannot decompress: {error}") from error

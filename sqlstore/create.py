@@ -1,0 +1,141 @@
+"""Create a store: in a temporary folder beside its place, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore import limits, replay
+from sqlstore.errors import SchemaError, StorageError, StoreExistsError
+from sqlstore.index.engine import INDEX_NAME
+from sqlstore.log import files
+from sqlstore.log.chain import Link
+from sqlstore.log.lock import WriterLock
+from sqlstore.log.segment import NO_COMMIT, CommitKind, Trailer, align
+from sqlstore.log.table import build_create
+from sqlstore.log.writer import ChunkWriter
+from sqlstore.schema import Column, Field, Schema, declare
+from sqlstore.store import Store
+from sqlstore.types import StrPath
+from sqlstore.version import __version__
+
+
+def create(
+    path: StrPath,
+    *,
+    fields: Mapping[str, str | Field] | None = None,
+    metadata: Mapping[str, str | pa.DataType | Column] | None = None,
+    key: str | None = None,
+    compression: str | None = "lz4",
+    chunk_size: int = limits.DEFAULT_CHUNK_SIZE,
+) -> Store:
+    """Create a store and open it for appending.
+
+    Parameters
+    ----------
+    path
+        The folder to create; an empty one may be there.
+    fields
+        Encoding by field name, or a `Field`: what lies in chunks.
+    metadata
+        Type by column name, or a `Column`: what lies in SQLite and can be queried.
+    key
+        A metadata column whose values are unique, or None.
+    compression
+        ``"lz4"``, ``"zstd"``, ``"gzip"`` or None, for fields that do not say otherwise. A value
+        that does not get smaller is kept as it is.
+    chunk_size
+        Bytes, below 2 GiB: where the next chunk file begins.
+
+    Raises
+    ------
+    StoreExistsError
+        Something lies at the path.
+    SchemaError
+        A name, type, encoding or compression is not valid.
+    """
+    if not limits.MIN_CHUNK_SIZE <= chunk_size <= limits.MAX_CHUNK_SIZE:
+        raise SchemaError(
+            f"a chunk_size of {chunk_size} bytes; it is between {limits.MIN_CHUNK_SIZE} and "
+            f"{limits.MAX_CHUNK_SIZE}"
+        )
+    schema = declare(fields or {}, metadata or {}, key, compression)
+    if not schema.names:
+        raise SchemaError("a store needs at least one field or metadata column")
+    target = Path(path).absolute()
+    _check_free(target)
+    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.creating"
+    with files.storage_errors("create", folder):
+        (folder / files.CHUNKS_FOLDER).mkdir(parents=True)
+    try:
+        _fill(folder, schema, chunk_size)
+        _rename(folder, target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Store(target, "a")
+
+
+def _check_free(target: Path) -> None:
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        raise StoreExistsError(f"something lies at {target} already")
+
+
+def _fill(folder: Path, schema: Schema, chunk_size: int) -> None:
+    """Write the first commit of the log, and the index that follows from it."""
+    store = uuid.uuid4()
+    settings = {"chunk_size": chunk_size, "library_version": __version__}
+    table = build_create(schema, settings)
+    chunk = ChunkWriter.create(folder, store, 0)
+    try:
+        trailer = _first_trailer(chunk.size, table)
+        chunk.write([], chunk.size, table)
+        chunk.write_trailer(trailer)
+        chunk.committed(trailer)
+    finally:
+        chunk.close()
+    link = Link(chunk.name, trailer)
+    replay.create_index(folder / INDEX_NAME, schema, settings, link, store, chunk.chunk).close()
+    WriterLock(folder).close()
+    files.sync_folder(folder)
+
+
+def _first_trailer(start: int, table: pa.Buffer) -> Trailer:
+    return Trailer(
+        kind=CommitKind.CREATE,
+        skippable=False,
+        schema_version=0,
+        number=1,
+        commit=uuid.uuid4(),
+        previous=NO_COMMIT,
+        first_record=0,
+        records=0,
+        committed_at=time.time_ns() // 1000,
+        chunk=0,
+        bodies_start=start,
+        bodies_end=start,
+        table_start=align(start),
+        table_end=align(start) + table.size,
+        table_crc=zlib.crc32(table),
+    )
+
+
+def _rename(folder: Path, target: Path) -> None:
+    try:
+        with files.storage_errors("create", target):
+            os.rename(folder, target)  # onto an empty folder or nothing, else it fails
+            files.sync_folder(target.parent)
+    except StorageError as error:
+        if target.is_dir() and any(target.iterdir()):
+            raise StoreExistsError(f"something lies at {target} already") from error
+        raise

@@ -1,0 +1,188 @@
+"""Encodings: a value to bytes, and back. Nothing is lossy.
+
+========  ===========================================================  =======================
+name      takes                                                        gives back
+========  ===========================================================  =======================
+bytes     bytes, bytearray, memoryview                                 bytes
+utf8      str                                                          str
+array     NumPy arrays and scalars of any fixed-size, plain dtype      numpy.ndarray
+png       arrays (H, W), (H, W, 2), (H, W, 3), (H, W, 4) of uint8 or   numpy.ndarray
+          (H, W) of uint16; Pillow images; the bytes of a PNG file
+========  ===========================================================  =======================
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
+from sqlstore.types import Buffer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_ARRAY_HEADER: Final = struct.Struct("<BBH")
+_FORTRAN: Final = 1
+_PLAIN_KINDS: Final = "biufcSUmM"
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_MODES: Final = {"L", "LA", "RGB", "RGBA", "I;16"}
+
+
+class Encoding(ABC):
+    """How the values of a field become bytes and bytes become values."""
+
+    @abstractmethod
+    def encode(self, value: Any) -> Buffer:
+        """Return the bytes of a value.
+
+        Raises
+        ------
+        EncodeError
+            The value is not of a kind that this encoding takes.
+        """
+
+    @abstractmethod
+    def decode(self, data: Buffer) -> Any:
+        """Return the value of the bytes.
+
+        Raises
+        ------
+        DecodeError
+            The bytes were not made by this encoding.
+        """
+
+
+class _Bytes(Encoding):
+    def encode(self, value: Any) -> Buffer:
+        if type(value) is bytes:
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)  # a copy: the caller may change his buffer before the commit
+        raise EncodeError(f"expected bytes, got {type(value).__name__}")
+
+    def decode(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+class _Utf8(Encoding):
+    def encode(self, value: Any) -> Buffer:
+        if not isinstance(value, str):
+            raise EncodeError(f"expected a string, got {type(value).__name__}")
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"not text that UTF-8 can hold: {error}") from error
+
+    def decode(self, data: Buffer) -> str:
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"not UTF-8: {error}") from error
+
+
+class _Array(Encoding):
+    """Flags, number of dimensions, dtype, shape, and the elements; see `docs/format.md`."""
+
+    def encode(self, value: Any) -> Buffer:
+        if not isinstance(value, (np.ndarray, np.generic)):
+            raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
+        array = np.asarray(value)
+        if array.dtype.kind not in _PLAIN_KINDS:
+            raise EncodeError(f"arrays of dtype {array.dtype} cannot be stored")
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        name = array.dtype.str.encode("ascii")
+        header = _ARRAY_HEADER.pack(_FORTRAN if fortran else 0, array.ndim, len(name))
+        shape = struct.pack(f"<{array.ndim}Q", *array.shape)
+        return b"".join((header, name, shape, array.tobytes("F" if fortran else "C")))
+
+    def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        try:
+            return self._parse(data)
+        except (struct.error, TypeError, ValueError, SyntaxError) as error:
+            raise DecodeError(f"not an array: {error}") from error
+
+    def _parse(self, data: Buffer) -> np.ndarray[Any, Any]:
+        flags, ndim, n_name = _ARRAY_HEADER.unpack_from(data)
+        start = _ARRAY_HEADER.size
+        dtype = np.dtype(bytes(data[start : start + n_name]).decode("ascii"))
+        if dtype.kind not in _PLAIN_KINDS or flags not in (0, _FORTRAN):
+            raise ValueError(f"dtype {dtype}, flags {flags}")
+        shape = struct.unpack_from(f"<{ndim}Q", data, start + n_name)
+        start += n_name + 8 * ndim
+        count = math.prod(shape)
+        if count * dtype.itemsize != len(data) - start:
+            raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
+        # A copy, so that the array is aligned and writable and does not keep a larger buffer alive.
+        flat = np.frombuffer(bytearray(data[start:]), dtype, count) if count else np.empty(0, dtype)
+        return flat.reshape(shape, order="F" if flags == _FORTRAN else "C")
+
+
+class _Png(Encoding):
+    def encode(self, value: Any) -> Buffer:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            if bytes(value[:8]) != _PNG_SIGNATURE:
+                raise EncodeError("these bytes are not a PNG file")
+            return bytes(value)
+        image = self._image(value)
+        if image.mode not in _PNG_MODES:
+            raise EncodeError(f"Pillow images of mode {image.mode} cannot be stored; convert it")
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        return stream.getvalue()
+
+    def _image(self, value: Any) -> Any:
+        pillow = _pillow()
+        if isinstance(value, pillow.Image):
+            return value
+        if not isinstance(value, np.ndarray):
+            raise EncodeError(f"expected an array, image or PNG bytes, got {type(value).__name__}")
+        channels = value.shape[2] if value.ndim == 3 else 1
+        fits = (
+            value.ndim in (2, 3) and channels in (1, 2, 3, 4) and (value.ndim == 2 or channels > 1)
+        )
+        depth = value.dtype == np.uint8 or (value.dtype == np.uint16 and value.ndim == 2)
+        if not fits or not depth or not value.size:
+            raise EncodeError(
+                f"an array of shape {value.shape} and dtype {value.dtype} is not an image; "
+                "expected (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8, or (H, W) of uint16"
+            )
+        native = value.astype(value.dtype.newbyteorder("="), copy=False)
+        return pillow.fromarray(np.ascontiguousarray(native))
+
+    def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        pillow = _pillow()
+        try:
+            with pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
+                return np.array(_plain(image))
+        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+            raise DecodeError(f"not a PNG image: {error}") from error
+
+
+def _plain(image: Any) -> Any:
+    """Return the image without palette, so that every pixel is what a person sees."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingPackageError("images need Pillow: pip install 'sqlstore[images]'") from error
+    return Image
+
+
+ENCODINGS: Final[dict[str, Encoding]] = {
+    "bytes": _Bytes(),
+    "utf8": _Utf8(),
+    "array": _Array(),
+    "png": _Png(),
+}
+"""Every encoding by its name in a schema."""

@@ -1,0 +1,278 @@
+"""The connection to `index.sqlite`. No other module opens that file, by SQLite or otherwise.
+
+Closing *any* descriptor of the file, say by ``open(path).close()``, drops all locks that SQLite holds
+on it in this process; that is why nothing else may touch it. `os.stat` is safe.
+
+No statement leaves a cursor open: an unfinished SELECT would keep every writer from committing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlstore import limits
+from sqlstore.errors import (
+    CorruptIndexError,
+    ForkedStoreError,
+    NotAStoreError,
+    QueryError,
+    ReadOnlyError,
+    SqlstoreError,
+    StorageError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+)
+from sqlstore.types import SqlValue
+
+INDEX_NAME: Final = "index.sqlite"
+APPLICATION_ID: Final = 0x53514C53  # "SQLS"
+LOWEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
+
+_SETTINGS: Final = (
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+    "mmap_size = 0",
+    "temp_store = MEMORY",
+)
+_WRITE_SETTINGS: Final = (
+    "journal_mode = DELETE",
+    # FULL does not sync the folder after the journal is removed: a commit could come undone.
+    "synchronous = EXTRA",
+    # Spilled pages need an exclusive lock in the middle of a transaction.
+    "cache_spill = OFF",
+    "foreign_keys = ON",
+)
+_BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_REFUSED: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
+_HOT_JOURNAL: Final = {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY}
+
+Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
+Rows = list[tuple[Any, ...]]
+
+
+class HotJournalError(SqlstoreError):
+    """A transaction was cut short; it must be rolled back by a connection that may write."""
+
+
+class Index:
+    """A connection to the index of one store.
+
+    Parameters
+    ----------
+    path
+        The SQLite file.
+    write
+        Whether to open it for writing. A connection for reading cannot write at all.
+    create
+        Make the file; it must not exist.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False, create: bool = False) -> None:
+        self.path = path
+        self.write = write
+        self.mutex = threading.RLock()
+        self.when_opened: list[Callable[[sqlite3.Connection], None]] = []
+        self._process = os.getpid()
+        self._create = create
+        self._closed = False
+        self._connection: sqlite3.Connection | None = None
+        _indexes.add(self)
+        _ = self.connection
+        self._create = False
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """Return the driver connection; after a fork, a new one of the child's own."""
+        if self._connection is None:
+            if self._closed:
+                raise StoreClosedError("the store is closed")
+            if self.write and self._process != os.getpid():
+                raise ForkedStoreError(
+                    "this process is a forked child of the one that opened the store for writing; "
+                    "open it anew here"
+                )
+            self._connection = self._connect()
+            self._identity = self._file_identity()
+            for prepare in self.when_opened:
+                prepare(self._connection)
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < LOWEST_SQLITE:
+            raise StorageError(
+                f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed"
+            )
+        mode = "rwc" if self._create else "rw" if self.write else "ro"
+        if not self._create and not self.path.is_file():
+            raise CorruptIndexError(
+                f"{self.path} is missing; run `sqlstore rebuild {self.path.parent}`"
+            )
+        with self.errors():
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=limits.LOCK_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+        try:
+            with self.errors():
+                for setting in (*_SETTINGS, *(_WRITE_SETTINGS if self.write else ())):
+                    connection.execute(f"PRAGMA {setting}").fetchall()
+                self._check_application(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_application(self, connection: sqlite3.Connection) -> None:
+        if self._create:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            return
+        (found,) = connection.execute("PRAGMA application_id").fetchone()
+        if found != APPLICATION_ID:
+            raise NotAStoreError(f"{self.path} is not the index of a store")
+
+    def _file_identity(self) -> tuple[int, int]:
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def is_replaced(self) -> bool:
+        """Return whether another file has taken the place of the one that is open."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._file_identity() != self._identity
+        return True
+
+    def reopen(self) -> None:
+        """Open the file anew that lies at the path now."""
+        with self.mutex:
+            self._disconnect()
+            _ = self.connection
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> Rows:
+        """Run one statement and return all of its rows."""
+        with self.mutex, self.errors():
+            return self.connection.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
+        """Run one statement and return its first row, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def run(self, sql: str, parameters: Parameters = ()) -> None:
+        """Run one statement that returns nothing."""
+        self.rows(sql, parameters)
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
+        """Run one statement for every row of parameters."""
+        with self.mutex, self.errors():
+            self.connection.executemany(sql, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold an exclusive transaction inside the block; the block ends it by `commit`.
+
+        Exclusive from the beginning, so that no reader can keep the COMMIT from happening once the
+        commit exists in the log. Left without `commit`, it is rolled back.
+        """
+        with self.mutex:
+            self.run("BEGIN EXCLUSIVE")
+            try:
+                yield
+            finally:
+                if self.connection.in_transaction:
+                    self.rollback()
+
+    def commit(self) -> None:
+        """Make the open transaction durable."""
+        self.run("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the open transaction."""
+        self.run("ROLLBACK")
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the index to another file, replacing that, in one step.
+
+        In one step because a copy in several would begin anew whenever somebody commits.
+        """
+        path.unlink(missing_ok=True)
+        with self.mutex, self.errors(), contextlib.closing(sqlite3.connect(path)) as copy:
+            self.connection.backup(copy, pages=-1)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what SQLite raises inside the block into errors of ours."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise  # a constraint spoke: the caller knows which
+        except sqlite3.Error as error:
+            raise self._mapped(error) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(error) from error
+
+    def _mapped(self, error: sqlite3.Error) -> SqlstoreError:
+        extended: int | None = getattr(error, "sqlite_errorcode", None)
+        code = None if extended is None else extended & 0xFF
+        if code in _BUSY:
+            return StoreBusyError(f"{self.path} was locked for {limits.LOCK_SECONDS:.0f} seconds")
+        if code in _DAMAGED or "UTF-8" in str(error):
+            return self._damaged(error)
+        if code == sqlite3.SQLITE_FULL:
+            return StoreFullError(f"no space left for {self.path}; the last commit is intact")
+        if code in _REFUSED:
+            return StorageError(f"SQLite cannot use {self.path}: {error}")
+        if extended in _HOT_JOURNAL:
+            return HotJournalError(f"{self.path} has an interrupted transaction to roll back")
+        if code == sqlite3.SQLITE_READONLY:
+            return ReadOnlyError(f"{self.path} cannot be written: {error}")
+        if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+            return StoreClosedError("the store is closed")
+        return QueryError(str(error))
+
+    def _damaged(self, error: Exception) -> CorruptIndexError:
+        return CorruptIndexError(
+            f"{self.path} is damaged ({error}); run `sqlstore rebuild {self.path.parent}`"
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self.mutex:
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _forget_in_child(self) -> None:
+        """Leave the parent's connection alone: using or closing it here would hurt the parent."""
+        self.mutex = threading.RLock()
+        if self._connection is not None:
+            _parents_connections.append(self._connection)
+            self._connection = None
+
+
+_indexes: weakref.WeakSet[Index] = weakref.WeakSet()
+_parents_connections: list[sqlite3.Connection] = []
+
+
+def _forget_all_in_child() -> None:
+    for index in list(_indexes):
+        index._forget_in_child()
+
+
+os.register_at_fork(after_in_child=_forget_all_in_child)

@@ -1,0 +1,300 @@
+"""What the index holds, as rows in and rows out: the statements of every commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqlstore.errors import CorruptIndexError
+from sqlstore.index.engine import Index, Rows
+from sqlstore.schema import Column, Field, Schema
+from sqlstore.types import SqlValue
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRow:
+    """The one row of the table ``store``.
+
+    Attributes
+    ----------
+    uuid
+        Of the store; every chunk names it.
+    format_version, min_reader
+        Version of the format, and the lowest that a reader must know.
+    generation
+        Changes whenever rows change that were there before; caches compare it.
+    next_record_id
+        Ids are never reused.
+    schema_version
+        Counts the commits that changed the schema.
+    chunk_size
+        Bytes after which the next chunk begins.
+    created_at
+        Microseconds since 1970, UTC.
+    library_version
+        The sqlstore that created the store.
+    """
+
+    uuid: str
+    format_version: int
+    min_reader: int
+    generation: int
+    next_record_id: int
+    schema_version: int
+    chunk_size: int
+    created_at: int
+    library_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A row of the table ``chunks``: ``size`` is what has been committed to it."""
+
+    chunk: int
+    name: str
+    uuid: str
+    size: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRow:
+    """A row of the table ``commits``: ``offset`` is where its trailer lies in its chunk."""
+
+    number: int
+    uuid: str
+    kind: int
+    chunk: int
+    offset: int
+    committed_at: int
+    first_record: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRows:
+    """Rows of the table ``blobs`` for one field; every array has shape ``(n,)``."""
+
+    field: int
+    record: NDArray[np.int64]
+    chunk: int
+    offset: NDArray[np.uint32]
+    length: NDArray[np.uint32]
+    raw_length: NDArray[np.uint32]
+    compression: NDArray[np.uint8]
+    items: NDArray[np.uint32]
+    checksum: NDArray[np.uint32]
+
+
+_STORE_COLUMNS = ", ".join(field.name for field in dataclasses.fields(StoreRow))
+_CHUNK_COLUMNS = ", ".join(field.name for field in dataclasses.fields(ChunkRow))
+_COMMIT_COLUMNS = ", ".join(field.name for field in dataclasses.fields(CommitRow))
+_BLOB_COLUMNS = ", ".join(field.name for field in dataclasses.fields(BlobRows))
+
+
+def quoted(name: str) -> str:
+    """Return a name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def store(index: Index) -> StoreRow:
+    """Return the row that describes the store."""
+    row = index.row(f"SELECT {_STORE_COLUMNS} FROM store")
+    if row is None:
+        raise CorruptIndexError(f"{index.path} does not say which store it belongs to")
+    return StoreRow(*row)
+
+
+def insert_store(index: Index, row: StoreRow) -> None:
+    """Insert the row that describes the store."""
+    values = dataclasses.astuple(row)
+    index.run(f"INSERT INTO store (only, {_STORE_COLUMNS}) VALUES (1, {_marks(values)})", values)
+
+
+def insert_schema(index: Index, schema: Schema) -> None:
+    """Insert the fields and metadata columns of a schema."""
+    index.run_many(
+        "INSERT INTO fields (number, name, encoding, compression, position) VALUES (?, ?, ?, ?, ?)",
+        [
+            (f.number, f.name, f.encoding, f.compression, position)
+            for position, f in enumerate(schema.fields.values())
+        ],
+    )
+    index.run_many(
+        "INSERT INTO columns (number, name, type, nullable, indexed, is_key, position) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                c.number,
+                c.name,
+                str(c.type),
+                int(c.nullable),
+                int(c.index),
+                int(c.name == schema.key),
+                position,
+            )
+            for position, c in enumerate(schema.columns.values())
+        ],
+    )
+
+
+def schema(index: Index) -> Schema:
+    """Return the schema of the store."""
+    version = store(index).schema_version
+    field_rows = index.rows(
+        "SELECT name, encoding, compression, number FROM fields ORDER BY position"
+    )
+    column_rows = index.rows(
+        "SELECT name, type, indexed, nullable, number, is_key FROM columns ORDER BY position"
+    )
+    try:
+        fields = {
+            name: Field(encoding, compression, name=name, number=number)
+            for name, encoding, compression, number in field_rows
+        }
+        columns = {
+            name: Column(kind, bool(indexed), bool(nullable), name=name, number=number)
+            for name, kind, indexed, nullable, number, _ in column_rows
+        }
+        for column in columns.values():
+            _ = column.kind
+    except (TypeError, ValueError) as error:
+        raise CorruptIndexError(
+            f"{index.path} holds a schema that makes no sense: {error}"
+        ) from error
+    key = next((row[0] for row in column_rows if row[-1]), None)
+    return Schema(fields, columns, key, version)
+
+
+def chunks(index: Index) -> list[ChunkRow]:
+    """Return every chunk, in the order in which they were begun."""
+    return [
+        ChunkRow(*row) for row in index.rows(f"SELECT {_CHUNK_COLUMNS} FROM chunks ORDER BY chunk")
+    ]
+
+
+def chunk_named(index: Index, name: str) -> ChunkRow | None:
+    """Return the chunk of this file name, or None if nothing has been committed to it."""
+    row = index.row(f"SELECT {_CHUNK_COLUMNS} FROM chunks WHERE name = ?", (name,))
+    return ChunkRow(*row) if row else None
+
+
+def put_chunk(index: Index, row: ChunkRow) -> None:
+    """Insert a chunk, or take over its new size and whether it is sealed."""
+    index.run(
+        f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (chunk) DO UPDATE SET size = excluded.size, sealed = excluded.sealed",
+        dataclasses.astuple(row),
+    )
+
+
+def seal_chunk(index: Index, name: str) -> None:
+    """Say that nothing will be appended to a chunk any more."""
+    index.run("UPDATE chunks SET sealed = 1 WHERE name = ?", (name,))
+
+
+def next_chunk(index: Index) -> int:
+    """Return the integer that the next new chunk gets."""
+    row = index.row("SELECT coalesce(max(chunk) + 1, 0) FROM chunks")
+    return int(row[0]) if row else 0
+
+
+def commits(index: Index, after: int = 0) -> list[CommitRow]:
+    """Return the commits behind a number, in order."""
+    sql = f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE number > ? ORDER BY number"
+    return [CommitRow(*row) for row in index.rows(sql, (after,))]
+
+
+def last_commit(index: Index) -> CommitRow:
+    """Return the newest commit."""
+    row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1")
+    if row is None:
+        raise CorruptIndexError(f"{index.path} holds no commit")
+    return CommitRow(*row)
+
+
+def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:
+    """Insert a commit and move on the id that the next record gets."""
+    index.run(
+        f"INSERT INTO commits ({_COMMIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        dataclasses.astuple(row),
+    )
+    index.run("UPDATE store SET next_record_id = ?", (next_record_id,))
+
+
+def insert_records(
+    index: Index, schema: Schema, first: int, count: int, columns: Sequence[Sequence[SqlValue]]
+) -> None:
+    """Insert the metadata of consecutive records.
+
+    Parameters
+    ----------
+    first, count
+        Id of the first record, and how many there are.
+    columns
+        A sequence of ``count`` values for every metadata column, in the order of the schema.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        A constraint does not allow it.
+    """
+    names = ["id", *map(quoted, schema.columns)]
+    sql = f"INSERT INTO main.records ({', '.join(names)}) VALUES ({_marks(names)})"
+    index.run_many(sql, zip(range(first, first + count), *columns, strict=True))
+
+
+def insert_blobs(index: Index, rows: BlobRows) -> None:
+    """Insert where the values of one field lie."""
+    index.run_many(
+        f"INSERT INTO blobs ({_BLOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        zip(
+            itertools.repeat(rows.field),
+            rows.record.tolist(),
+            itertools.repeat(rows.chunk),
+            rows.offset.tolist(),
+            rows.length.tolist(),
+            rows.raw_length.tolist(),
+            rows.compression.tolist(),
+            rows.items.tolist(),
+            rows.checksum.tolist(),
+            strict=False,
+        ),
+    )
+
+
+def id_of_key(index: Index, key: str, value: SqlValue) -> int | None:
+    """Return the id of the record whose unique key has this value, or None."""
+    row = index.row(f"SELECT id FROM records WHERE {quoted(key)} = ?", (value,))
+    return int(row[0]) if row else None
+
+
+def record_rows(index: Index, schema: Schema, first: int, count: int) -> Rows:
+    """Return the rows of consecutive record ids: id and metadata as SQLite stores them."""
+    names = ", ".join(["id", *map(quoted, schema.columns)])
+    sql = f"SELECT {names} FROM main.records WHERE id >= ? AND id < ? ORDER BY id"
+    return index.rows(sql, (first, first + count))
+
+
+def blob_rows(index: Index, field: int, first: int, count: int) -> Rows:
+    """Return the rows of one field for consecutive record ids."""
+    sql = f"SELECT {_BLOB_COLUMNS} FROM blobs WHERE field = ? AND record >= ? AND record < ? ORDER BY record"
+    return index.rows(sql, (field, first, first + count))
+
+
+def parsed_uuid(text: str, path: object) -> uuid.UUID:
+    """Return the uuid that a column of the index holds."""
+    try:
+        return uuid.UUID(text)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CorruptIndexError(f"{path} holds {text!r} where a uuid should be") from error
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,227 @@
+"""The tables of the index, declared with SQLAlchemy.
+
+Imported only where tables are created or expressions are compiled: reading needs no SQLAlchemy.
+The fixed tables are under Alembic (`migrations/`); `records` follows the schema of the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BLOB,
+    INTEGER,
+    REAL,
+    TEXT,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from sqlstore.columns import ColumnType
+from sqlstore.index.values import bindable_for
+from sqlstore.schema import Schema
+
+METADATA: Final = MetaData()
+
+
+def _integer(name: str) -> Column[int]:
+    return Column(name, INTEGER, nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, TEXT, nullable=False)
+
+
+Table(
+    "store",
+    METADATA,
+    Column("only", INTEGER, CheckConstraint("only = 1"), primary_key=True),
+    _text("uuid"),
+    _integer("format_version"),
+    _integer("min_reader"),
+    _integer("generation"),
+    _integer("next_record_id"),
+    _integer("schema_version"),
+    _integer("chunk_size"),
+    _integer("created_at"),
+    _text("library_version"),
+    sqlite_strict=True,
+)
+Table(
+    "fields",
+    METADATA,
+    Column("number", INTEGER, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
+    _text("encoding"),
+    Column("compression", TEXT),
+    _integer("position"),
+    sqlite_strict=True,
+)
+Table(
+    "columns",
+    METADATA,
+    Column("number", INTEGER, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
+    _text("type"),
+    _integer("nullable"),
+    _integer("indexed"),
+    _integer("is_key"),
+    _integer("position"),
+    sqlite_strict=True,
+)
+Table(
+    "chunks",
+    METADATA,
+    Column("chunk", INTEGER, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
+    _text("uuid"),
+    _integer("size"),
+    _integer("sealed"),
+    sqlite_strict=True,
+)
+Table(
+    "commits",
+    METADATA,
+    Column("number", INTEGER, primary_key=True),
+    _text("uuid"),
+    _integer("kind"),
+    _integer("chunk"),
+    _integer("offset"),
+    _integer("committed_at"),
+    _integer("first_record"),
+    _integer("records"),
+    sqlite_strict=True,
+)
+Table(
+    "blobs",
+    METADATA,
+    _integer("field"),
+    _integer("record"),
+    _integer("chunk"),
+    _integer("offset"),
+    _integer("length"),
+    _integer("raw_length"),
+    _integer("compression"),
+    _integer("items"),
+    _integer("checksum"),
+    PrimaryKeyConstraint("field", "record"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Table(
+    "subsets",
+    METADATA,
+    Column("number", INTEGER, primary_key=True),
+    Column("name", TEXT, nullable=False, unique=True),
+    Column("sql", TEXT),
+    Column("parameters", TEXT),
+    Column("note", TEXT),
+    _integer("records"),
+    _text("fingerprint"),
+    _integer("saved_at"),
+    sqlite_strict=True,
+)
+Table(
+    "subset_records",
+    METADATA,
+    Column("subset", INTEGER, ForeignKey("subsets.number", ondelete="CASCADE"), nullable=False),
+    _integer("position"),
+    _integer("record"),
+    PrimaryKeyConstraint("subset", "position"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Table(
+    "alembic_version",
+    METADATA,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+RECORD_LOCATIONS: Final = """
+CREATE VIEW record_locations AS
+SELECT b.record AS record, f.name AS field, 'chunks/' || c.name AS file, b.offset AS offset,
+       b.length AS length, b.raw_length AS raw_length,
+       CASE b.compression WHEN 0 THEN 'none' WHEN 1 THEN 'lz4' WHEN 2 THEN 'zstd' WHEN 3 THEN 'gzip'
+       END AS compression, b.items AS items, b.checksum AS checksum
+FROM blobs AS b JOIN fields AS f ON f.number = b.field JOIN chunks AS c ON c.chunk = b.chunk
+"""
+
+
+class _Declared(TypeDecorator[Any]):
+    """A declared column type for SQLAlchemy: converts what a column is compared with."""
+
+    def __init__(self, name: str, kind: ColumnType) -> None:
+        super().__init__()
+        self.name = name  # what SQLAlchemy tells types apart by
+        self._kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Return what SQLite stores for the value."""
+        return bindable_for(value, self._kind)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:  # noqa: ARG002
+        """Convert what a column is compared with as its own values are."""
+        return self
+
+
+class _Integer(_Declared):
+    cache_ok = True
+    impl = INTEGER
+
+
+class _Real(_Declared):
+    cache_ok = True
+    impl = REAL
+
+
+class _Text(_Declared):
+    cache_ok = True
+    impl = TEXT
+
+
+class _Blob(_Declared):
+    cache_ok = True
+    impl = BLOB
+
+
+_STORAGE: Final = {"INTEGER": _Integer, "REAL": _Real, "TEXT": _Text, "BLOB": _Blob}
+
+
+def records_table(schema: Schema) -> Table:
+    """Return the table with a row per record and a real column per metadata column.
+
+    Floating-point columns are nullable for SQLite even where a value is required, because NaN is
+    NULL there.
+    """
+    columns = [
+        Column(
+            column.name,
+            _STORAGE[column.kind.storage](column.kind.name, column.kind),
+            nullable=column.nullable or column.kind.storage == "REAL",
+        )
+        for column in schema.columns.values()
+    ]
+    table = Table(
+        "records",
+        MetaData(),
+        Column("id", INTEGER, primary_key=True),
+        *columns,
+        sqlite_strict=True,
+    )
+    for column in schema.columns.values():
+        if column.index or column.name == schema.key:
+            Index(
+                f"{'key' if column.name == schema.key else 'index'}_{column.number}",
+                table.c[column.name],
+                unique=column.name == schema.key,
+            )
+    return table

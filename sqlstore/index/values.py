@@ -1,0 +1,81 @@
+"""Values that people bind to SQL: what Python has, as what SQLite stores."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sqlstore.columns import ColumnType, column_type
+from sqlstore.errors import QueryError
+from sqlstore.types import SqlValue
+
+_DATE = column_type("date32")
+_TIMESTAMP = column_type("timestamp[us]")
+_TIMESTAMP_UTC = column_type("timestamp[us, UTC]")
+
+
+def bindable(value: Any) -> SqlValue:
+    """Return what SQLite stores for a value that is bound to SQL text.
+
+    Dates become days and datetimes microseconds since 1970 (UTC for those with a zone), as the
+    columns of these types hold them; NaN becomes NULL.
+
+    Raises
+    ------
+    QueryError
+        No column holds values of this kind.
+    """
+    if value is None or isinstance(value, (str, bytes)):
+        return value
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+        value = value.item()
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise QueryError(f"{value} is outside the integers of SQLite")
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        return value
+    return _bindable_time(value)
+
+
+def _bindable_time(value: Any) -> SqlValue:
+    try:
+        if isinstance(value, dt.datetime):
+            return (_TIMESTAMP_UTC if value.tzinfo else _TIMESTAMP).convert(value)
+        if isinstance(value, np.datetime64):
+            is_day = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D")
+            return (_DATE if is_day else _TIMESTAMP).convert(value)
+        if isinstance(value, dt.date):
+            return _DATE.convert(value)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"cannot bind {value!r}: {error}") from error
+    raise QueryError(
+        f"cannot bind a {type(value).__name__}; use None, bool, int, float, str, bytes, date or datetime"
+    )
+
+
+def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
+    """Return what SQLite stores for a value that a column of this type is compared with."""
+    is_time = isinstance(value, (dt.date, np.datetime64))
+    is_single = kind.name == "float32" and isinstance(value, (float, np.floating))
+    if not (is_time or is_single) or (is_single and math.isnan(value)):
+        return bindable(value)
+    try:
+        return kind.convert(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise QueryError(f"cannot compare a {kind.name} column with {value!r}: {error}") from error
+
+
+def bindable_all(parameters: Mapping[str, object]) -> dict[str, SqlValue]:
+    """Return bound values as SQLite stores them."""
+    return {name: bindable(value) for name, value in parameters.items()}

@@ -1,0 +1,38 @@
+"""Every bound and default in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+GiB: Final = 1024 * MiB
+
+MAX_CHUNK_BYTES: Final = 2 * GiB - 1
+"""A chunk file stays below 2 GiB, so that Arrow's 32-bit offsets reach every byte of it."""
+
+MIN_CHUNK_SIZE: Final = 1 * KiB
+MAX_CHUNK_SIZE: Final = MAX_CHUNK_BYTES
+DEFAULT_CHUNK_SIZE: Final = 512 * MiB
+
+MAX_VALUE_BYTES: Final = 2 * GiB - 16 * MiB
+"""The largest stored value; what remains of a chunk is for its table and trailer."""
+
+COMMIT_RECORDS: Final = 8192
+COMMIT_BYTES: Final = 64 * MiB
+COMMIT_SECONDS: Final = 60.0
+"""After how many records, bytes and seconds a writer commits by itself."""
+
+LOCK_SECONDS: Final = 30.0
+"""How long a lock is waited for before `StoreBusyError`."""
+
+MAX_OPEN_CHUNKS: Final = 64
+"""Descriptors of chunk files that a reader keeps open."""
+
+MAX_COLUMNS: Final = 1000
+"""Fields and metadata columns together; SQLite's own limit is 2,000 columns in a table."""
+
+MAX_NAME_LENGTH: Final = 128
+
+FORMAT_VERSION: Final = 1
+"""The version of the chunk files and of the index that this library writes."""

@@ -1,0 +1,235 @@
+"""The operating system, as the chunk files see it. No other module opens a chunk file.
+
+Every function maps what the system refuses to `StorageError` or `StoreFullError` and names the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlstore.errors import (
+    MissingChunkError,
+    NotAStoreError,
+    StorageError,
+    StoreFullError,
+    StoreNotFoundError,
+    TruncatedChunkError,
+)
+from sqlstore.types import Buffer
+
+CHUNKS_FOLDER: Final = "chunks"
+CHUNK_NAME: Final = re.compile(r"\d{6,10}-[0-9a-f]{8}\.chunk")
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS
+
+
+@contextmanager
+def storage_errors(what: str, path: str | Path) -> Iterator[None]:
+    """Turn an `OSError` inside the block into one of ours that names the file."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        full = error.errno in _FULL
+        hint = "; free some space and write again: the last commit is intact" if full else ""
+        kind = StoreFullError if full else StorageError
+        ours = kind(f"cannot {what} {path}: {os.strerror(error.errno or 0)}{hint}")
+        ours.errno = error.errno
+        raise ours from error
+
+
+def check_has_chunks(root: Path) -> None:
+    """Raise unless a folder looks like a store."""
+    if not root.exists():
+        raise StoreNotFoundError(f"there is no store at {root}")
+    if not (root / CHUNKS_FOLDER).is_dir():
+        raise NotAStoreError(f"{root} is not a store: it has no folder named {CHUNKS_FOLDER}")
+
+
+def chunk_path(root: Path, name: str) -> Path:
+    """Return where a chunk lies; a name that is not a chunk's is refused."""
+    if not CHUNK_NAME.fullmatch(name):
+        raise MissingChunkError(f"{name!r} is not the name of a chunk")
+    return root / CHUNKS_FOLDER / name
+
+
+def chunk_names(root: Path) -> list[str]:
+    """Return the names of all chunk files that are there, sorted."""
+    folder = root / CHUNKS_FOLDER
+    with storage_errors("list", folder), os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if CHUNK_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+        )
+
+
+def chunk_size(root: Path, name: str) -> int | None:
+    """Return the size of a chunk file in bytes, or None if there is no such file."""
+    try:
+        return os.stat(chunk_path(root, name), follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
+
+
+def create_exclusively(path: Path) -> int:
+    """Create a file that must not exist yet and return its descriptor."""
+    with storage_errors("create", path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def open_to_append(path: Path) -> int:
+    """Open an existing file for reading and writing and return its descriptor."""
+    with storage_errors("open", path):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def open_to_read(path: Path) -> int:
+    """Open a chunk for reading and return its descriptor.
+
+    Raises
+    ------
+    MissingChunkError
+        There is no such file.
+    """
+    try:
+        with storage_errors("open", path):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except StorageError as error:
+        if error.errno == errno.ENOENT:
+            raise MissingChunkError("the chunk file is gone", chunk=path.name) from error
+        raise
+
+
+def close(descriptor: int) -> None:
+    """Close a descriptor."""
+    os.close(descriptor)
+
+
+def size_of(descriptor: int) -> int:
+    """Return the size of an open file in bytes."""
+    return os.fstat(descriptor).st_size
+
+
+def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
+    """Read exactly these bytes of a chunk.
+
+    Raises
+    ------
+    TruncatedChunkError
+        The file ends before them.
+    """
+    with storage_errors("read", name):
+        data = os.pread(descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise TruncatedChunkError(
+                    f"the file ends at byte {offset + len(data)}, {length} bytes were expected",
+                    chunk=name,
+                    offset=offset,
+                )
+            data += more
+    return data
+
+
+def write_at(descriptor: int, offset: int, buffers: Iterable[Buffer], path: Path) -> int:
+    """Write buffers back to back from an offset on and return the offset of their end."""
+    with storage_errors("write", path):
+        waiting = iter(buffers)
+        while group := list(itertools.islice(waiting, _MOST_BUFFERS)):
+            offset = _write_group(descriptor, offset, group)
+    return offset
+
+
+def _write_group(descriptor: int, offset: int, group: list[Buffer]) -> int:
+    views = [memoryview(buffer).cast("B") for buffer in group if len(buffer)]
+    while views:
+        written = os.pwritev(descriptor, views, offset)
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+    return offset
+
+
+def truncate(descriptor: int, size: int, path: Path) -> None:
+    """Cut a file to a size and make that durable."""
+    with storage_errors("truncate", path):
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+
+
+def sync_data(descriptor: int, path: Path) -> None:
+    """Make the bytes of a file durable."""
+    with storage_errors("sync", path):
+        os.fdatasync(descriptor)
+
+
+def sync_file(descriptor: int, path: Path) -> None:
+    """Make the bytes and the size of a file durable."""
+    with storage_errors("sync", path):
+        os.fsync(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    with storage_errors("sync", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def try_lock(descriptor: int, path: Path) -> bool:
+    """Take the exclusive `flock` of an open file if nobody holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {path}: {error}; the file system must support flock"
+        ) from error
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give up the `flock` of an open file."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+# A `flock` belongs to the open file, which a forked child shares: the child of a writer that died
+# would hold its locks for ever. So a child closes every descriptor that may carry a lock.
+_lock_carriers: set[int] = set()
+
+
+def carries_lock(descriptor: int) -> None:
+    """Say that a descriptor may carry a lock and must be closed in forked children."""
+    _lock_carriers.add(descriptor)
+
+
+def close_carrier(descriptor: int) -> None:
+    """Close a descriptor that may carry a lock."""
+    _lock_carriers.discard(descriptor)
+    os.close(descriptor)
+
+
+def _close_carriers_in_child() -> None:
+    for descriptor in _lock_carriers:
+        os.close(descriptor)
+    _lock_carriers.clear()
+
+
+os.register_at_fork(after_in_child=_close_carriers_in_child)

@@ -1,0 +1,129 @@
+"""Read chunk files: stored bytes, segment tables and trailers."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore import limits
+from sqlstore.errors import CorruptChunkError
+from sqlstore.log import files, table
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, Header, Trailer
+
+
+class ChunkReader:
+    """Reads the chunk files of one store with a bounded number of descriptors.
+
+    Safe to use from several threads: every read names its place, and a descriptor is not closed
+    while it is in use.
+
+    Parameters
+    ----------
+    root
+        The folder of the store.
+    most_open
+        How many chunk files may be open between reads.
+    """
+
+    def __init__(self, root: Path, most_open: int = limits.MAX_OPEN_CHUNKS) -> None:
+        self.root = root
+        self._most_open = most_open
+        self._idle: OrderedDict[str, list[int]] = OrderedDict()
+        self._mutex = threading.Lock()
+        self._headers: dict[str, Header] = {}
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        """Lend a descriptor of a chunk; while it is lent, nobody else uses or closes it."""
+        with self._mutex:
+            idle = self._idle.pop(name, [])
+            descriptor = idle.pop() if idle else -1
+            if idle:
+                self._idle[name] = idle
+        if descriptor < 0:
+            descriptor = files.open_to_read(files.chunk_path(self.root, name))
+        try:
+            yield descriptor
+        finally:
+            self._give_back(name, descriptor)
+
+    def _give_back(self, name: str, descriptor: int) -> None:
+        surplus: list[int] = []
+        with self._mutex:
+            self._idle.setdefault(name, []).append(descriptor)
+            self._idle.move_to_end(name)
+            while sum(map(len, self._idle.values())) > self._most_open:
+                oldest = next(iter(self._idle))
+                surplus.append(self._idle[oldest].pop(0))
+                if not self._idle[oldest]:
+                    del self._idle[oldest]
+        for unused in surplus:
+            files.close(unused)
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Return bytes of a chunk.
+
+        Raises
+        ------
+        MissingChunkError, TruncatedChunkError
+            They are not there.
+        """
+        with self._opened(name) as descriptor:
+            return files.read_exactly(descriptor, offset, length, name)
+
+    def size(self, name: str) -> int:
+        """Return the size of a chunk file in bytes."""
+        with self._opened(name) as descriptor:
+            return files.size_of(descriptor)
+
+    def header(self, name: str) -> Header:
+        """Return the header of a chunk, read once."""
+        if name not in self._headers:
+            self._headers[name] = Header.unpack(self.read(name, 0, HEADER_SIZE), name)
+        return self._headers[name]
+
+    def trailer(self, name: str, offset: int, chunk: uuid.UUID) -> Trailer | None:
+        """Return the trailer at an offset, or None if none is there.
+
+        Parameters
+        ----------
+        chunk
+            The uuid of the chunk file.
+        """
+        if offset < HEADER_SIZE or offset + TRAILER_SIZE > self.size(name):
+            return None
+        return Trailer.unpack(self.read(name, offset, TRAILER_SIZE), offset, chunk)
+
+    def table(self, name: str, trailer: Trailer) -> pa.RecordBatch:
+        """Return the segment table that a trailer closes.
+
+        Raises
+        ------
+        CorruptChunkError
+            It is not what was committed.
+        """
+        start, end = trailer.table_start, trailer.table_end
+        data = self.read(name, start, end - start)
+        if zlib.crc32(data) != trailer.table_crc:
+            last = trailer.first_record + trailer.records - 1
+            raise CorruptChunkError(
+                f"the segment table of records {trailer.first_record} to {last} is damaged",
+                chunk=name,
+                offset=start,
+            )
+        return table.parse(data, name, start)
+
+    def close(self) -> None:
+        """Close every file."""
+        with self._mutex:
+            descriptors = [d for idle in self._idle.values() for d in idle]
+            self._idle.clear()
+        for descriptor in descriptors:
+            files.close(descriptor)

@@ -1,0 +1,210 @@
+"""The segment table: an Arrow IPC stream that says what a commit did.
+
+The table of an append has a row per record. Column ``c<number>`` holds a metadata column in its
+declared Arrow type; column ``f<number>`` says where the record's value of a field lies and is null
+where there is none. The table of a create has a row per field and metadata column of the schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sqlstore.errors import CorruptChunkError
+from sqlstore.schema import Column, Field, Schema
+
+_SETTINGS: Final = b"sqlstore"
+
+VALUE_TYPE: Final = pa.struct(
+    [
+        pa.field("offset", pa.uint32(), nullable=False),
+        pa.field("length", pa.uint32(), nullable=False),
+        pa.field("raw_length", pa.uint32(), nullable=False),
+        pa.field("items", pa.uint32(), nullable=False),
+        pa.field("crc", pa.uint32(), nullable=False),
+        pa.field("compression", pa.uint8(), nullable=False),
+    ]
+)
+_SCHEMA_ROWS: Final = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("compression", pa.string()),
+        pa.field("nullable", pa.bool_(), nullable=False),
+        pa.field("index", pa.bool_(), nullable=False),
+        pa.field("key", pa.bool_(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Where the values of one field lie, a row per record; every array has shape ``(n,)``.
+
+    Attributes
+    ----------
+    present
+        bool: whether the record has a value of this field. Elsewhere the other arrays are 0.
+    offset, length
+        uint32: place in the chunk and stored length, in bytes.
+    raw_length
+        uint32: length after decompressing.
+    items
+        uint32: number of items of a sequence, 0 for a single value.
+    crc
+        uint32: CRC-32 of the stored bytes.
+    compression
+        uint8: number of the compression.
+    """
+
+    present: NDArray[np.bool_]
+    offset: NDArray[np.uint32]
+    length: NDArray[np.uint32]
+    raw_length: NDArray[np.uint32]
+    items: NDArray[np.uint32]
+    crc: NDArray[np.uint32]
+    compression: NDArray[np.uint8]
+
+    def laid_out(self, start: int) -> tuple[Values, int]:
+        """Return the same values lying back to back from an offset on, and where they end."""
+        ends = start + np.cumsum(self.length, dtype=np.int64)
+        offset = np.where(self.present, ends - self.length, 0).astype(np.uint32)
+        return dataclasses.replace(self, offset=offset), int(ends[-1]) if len(ends) else start
+
+
+def build_append(values: Mapping[int, Values], columns: Mapping[int, pa.Array]) -> pa.Buffer:
+    """Return the table of an append as an Arrow IPC stream.
+
+    Parameters
+    ----------
+    values
+        By field number.
+    columns
+        Arrays of the declared type, by column number.
+    """
+    names = [f"c{number}" for number in columns] + [f"f{number}" for number in values]
+    arrays = [*columns.values(), *(_values_array(v) for v in values.values())]
+    return _stream(pa.record_batch(arrays, names=names))
+
+
+def _values_array(values: Values) -> pa.StructArray:
+    children = [pa.array(getattr(values, field.name)) for field in VALUE_TYPE]
+    mask = None if values.present.all() else pa.array(~values.present)
+    return pa.StructArray.from_arrays(children, fields=list(VALUE_TYPE), mask=mask)
+
+
+def build_create(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
+    """Return the table of a create: the schema, and the store's settings as JSON beside it."""
+    rows = [
+        ("field", f.number, f.name, f.encoding, f.compression, True, False, False)
+        for f in schema.fields.values()
+    ] + [
+        (
+            "column",
+            c.number,
+            c.name,
+            str(c.type),
+            None,
+            c.nullable,
+            c.index,
+            c.name == schema.key,
+        )
+        for c in schema.columns.values()
+    ]
+    arrays = [
+        pa.array([row[i] for row in rows], type=field.type) for i, field in enumerate(_SCHEMA_ROWS)
+    ]
+    described = _SCHEMA_ROWS.with_metadata({_SETTINGS: json.dumps(settings)})
+    return _stream(pa.record_batch(arrays, schema=described))
+
+
+def _stream(batch: pa.RecordBatch) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def parse(data: bytes | pa.Buffer, name: str, offset: int) -> pa.RecordBatch:
+    """Return the single record batch of a segment table.
+
+    Raises
+    ------
+    CorruptChunkError
+        The bytes are not such a stream.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+            batches = list(stream)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise CorruptChunkError(
+            f"not a segment table: {error}", chunk=name, offset=offset
+        ) from error
+    if len(batches) != 1:
+        raise CorruptChunkError(
+            "not one record batch in a segment table", chunk=name, offset=offset
+        )
+    return batches[0]
+
+
+def parse_create(batch: pa.RecordBatch) -> tuple[Schema, dict[str, Any]]:
+    """Return the schema and the settings that the table of a create holds."""
+    fields: dict[str, Field] = {}
+    columns: dict[str, Column] = {}
+    key = None
+    for row in batch.to_pylist():
+        name, number = row["name"], row["number"]
+        if row["kind"] == "field":
+            fields[name] = Field(row["type"], row["compression"], name=name, number=number)
+        else:
+            columns[name] = Column(
+                row["type"], row["index"], row["nullable"], name=name, number=number
+            )
+            key = name if row["key"] else key
+    settings = json.loads(batch.schema.metadata[_SETTINGS])
+    return Schema(fields, columns, key), settings
+
+
+def parse_values(batch: pa.RecordBatch, number: int) -> Values:
+    """Return where the values of one field lie; a field younger than the segment has none."""
+    index = batch.schema.get_field_index(f"f{number}")
+    if index < 0:
+        return no_values(batch.num_rows)
+    array = batch.column(index)
+    present = np.ones(len(array), bool)
+    if array.null_count:
+        present = array.is_valid().to_numpy(zero_copy_only=False)
+    children = (array.field(i).to_numpy(zero_copy_only=False) for i in range(len(VALUE_TYPE)))
+    return Values(present, *children)
+
+
+def no_values(count: int) -> Values:
+    """Return that no record has a value."""
+    zeros = np.zeros(count, np.uint32)
+    absent = np.zeros(count, bool)
+    return Values(absent, zeros, zeros, zeros, zeros, zeros, np.zeros(count, np.uint8))
+
+
+def parse_column(batch: pa.RecordBatch, column: Column) -> pa.Array:
+    """Return one metadata column; a column younger than the segment is all null."""
+    index = batch.schema.get_field_index(f"c{column.number}")
+    if index < 0:
+        return pa.nulls(batch.num_rows, column.kind.arrow)
+    return batch.column(index)
+
+
+def concatenated(parts: Sequence[Values]) -> Values:
+    """Return several pieces as one."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in dataclasses.fields(Values)]
+    return Values(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

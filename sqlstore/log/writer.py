@@ -1,0 +1,127 @@
+"""Append segments to a chunk file that belongs to this writer alone."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore.errors import CorruptChunkError
+from sqlstore.log import files
+from sqlstore.log.segment import HEADER_SIZE, Header, Trailer, align
+from sqlstore.types import Buffer
+
+
+class ChunkWriter:
+    """A chunk file that one writer appends to, under the `flock` of the file.
+
+    Attributes
+    ----------
+    name, path, chunk
+        File name, where it lies, and its uuid.
+    integer
+        What stands for the chunk in the index; None until its first commit.
+    size
+        Its committed size: where the next segment begins.
+    """
+
+    def __init__(self, path: Path, descriptor: int, chunk: uuid.UUID, size: int) -> None:
+        self.name = path.name
+        self.path = path
+        self.chunk = chunk
+        self.integer: int | None = None
+        self.size = size
+        self._descriptor = descriptor
+        files.carries_lock(descriptor)
+
+    @classmethod
+    def create(cls, root: Path, store: uuid.UUID, sequence: int) -> ChunkWriter:
+        """Begin a new chunk file.
+
+        Parameters
+        ----------
+        sequence
+            First part of its name; the second is random, so two writers never collide.
+        """
+        chunk = uuid.uuid4()
+        path = root / files.CHUNKS_FOLDER / f"{sequence:06d}-{secrets.token_hex(4)}.chunk"
+        descriptor = files.create_exclusively(path)
+        files.try_lock(descriptor, path)
+        writer = cls(path, descriptor, chunk, HEADER_SIZE)
+        try:
+            files.write_at(descriptor, 0, [Header(store, chunk).pack()], path)
+        except BaseException:
+            writer.abandon()
+            raise
+        return writer
+
+    @classmethod
+    def resume(cls, root: Path, store: uuid.UUID, name: str) -> ChunkWriter | None:
+        """Open a chunk file to append to it, or return None if another writer is doing that.
+
+        The caller must then compare `actual_size` with the size that is committed *now* and set
+        `size`, or close it.
+        """
+        path = files.chunk_path(root, name)
+        descriptor = files.open_to_append(path)
+        if not files.try_lock(descriptor, path):
+            files.close(descriptor)
+            return None
+        try:
+            header = Header.unpack(files.read_exactly(descriptor, 0, HEADER_SIZE, name), name)
+            if header.store != store:
+                raise CorruptChunkError("the chunk belongs to another store", chunk=name)
+        except CorruptChunkError:
+            files.close(descriptor)
+            return None
+        return cls(path, descriptor, header.chunk, -1)
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether nothing has been committed to the chunk yet."""
+        return self.integer is None
+
+    def actual_size(self) -> int:
+        """Return the size of the file."""
+        return files.size_of(self._descriptor)
+
+    def write(self, bodies: Iterable[Buffer], bodies_end: int, table: pa.Buffer) -> None:
+        """Write a segment but for its trailer, and make it durable."""
+        end = files.write_at(self._descriptor, self.size, bodies, self.path)
+        if end != bodies_end:
+            raise CorruptChunkError("bodies and table disagree", chunk=self.name, offset=end)
+        padding = bytes(align(end) - end)
+        files.write_at(self._descriptor, end, [padding, memoryview(table)], self.path)
+        files.sync_data(self._descriptor, self.path)
+
+    def write_trailer(self, trailer: Trailer) -> None:
+        """Append the trailer and make it durable: from here on the commit exists."""
+        data = trailer.pack(self.chunk)
+        files.write_at(self._descriptor, trailer.table_end, [data], self.path)
+        files.sync_file(self._descriptor, self.path)
+        if self.is_new:
+            files.sync_folder(self.path.parent)
+
+    def committed(self, trailer: Trailer) -> None:
+        """Take over what the index has accepted."""
+        self.integer = trailer.chunk
+        self.size = trailer.end
+
+    def discard(self) -> None:
+        """Cut off what this writer wrote since its last commit."""
+        files.truncate(self._descriptor, self.size, self.path)
+
+    def abandon(self) -> None:
+        """Close the file; if nothing was ever committed to it, remove it."""
+        if self.is_new:
+            self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and give up its lock."""
+        if self._descriptor >= 0:
+            files.close_carrier(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,1 @@
+"""What is done to a store now and then: each module is a verb."""

@@ -1,0 +1,111 @@
+"""Check a commit in the log by itself: its bodies, the gap behind them, and its table."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from sqlstore import limits
+from sqlstore.compression import decompress
+from sqlstore.errors import DecodeError
+from sqlstore.log import table
+from sqlstore.log.chain import Link
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import Trailer
+from sqlstore.log.table import Values
+from sqlstore.maintenance.report import Report
+from sqlstore.schema import Field, Schema
+
+_GROUP = 8 * limits.MiB
+
+
+def check_append(
+    reader: ChunkReader, schema: Schema, link: Link, report: Report
+) -> pa.RecordBatch | None:
+    """Check an append; return its table, or None if that is damaged."""
+    name, trailer = link.chunk, link.trailer
+    gap = reader.read(name, trailer.bodies_end, trailer.table_start - trailer.bodies_end)
+    if gap.strip(b"\0"):
+        report.add(
+            "bytes between bodies and table are not zero", chunk=name, offset=trailer.bodies_end
+        )
+    batch: pa.RecordBatch | None = None
+    with report.catching(chunk=name, offset=trailer.table_start):
+        batch = reader.table(name, trailer)
+    if batch is None:
+        return None
+    if batch.num_rows != trailer.records:
+        message = f"a table of {batch.num_rows} rows for {trailer.records} records"
+        report.add(message, chunk=name, offset=trailer.table_start)
+        return None
+    covered = 0
+    for field in schema.fields.values():
+        values = table.parse_values(batch, field.number)
+        covered += int(values.length.sum())
+        with report.catching(field=field.name, chunk=name):
+            _check_bodies(reader, link, field, values, report)
+    if covered != trailer.bodies_end - trailer.bodies_start:
+        message = f"the values cover {covered} bytes of {trailer.bodies_end - trailer.bodies_start}"
+        report.add(message, chunk=name, offset=trailer.bodies_start)
+    return batch
+
+
+def _check_bodies(
+    reader: ChunkReader, link: Link, field: Field, values: Values, report: Report
+) -> None:
+    trailer = link.trailer
+    for rows, start, data in _groups(reader, link, values, field, report):
+        for row in rows:
+            offset, length = int(values.offset[row]), int(values.length[row])
+            body = memoryview(data)[offset - start : offset - start + length]
+            report.values += 1
+            report.n_bytes += length
+            where = {
+                "record": trailer.first_record + row,
+                "field": field.name,
+                "chunk": link.chunk,
+                "offset": offset,
+            }
+            if zlib.crc32(body) != values.crc[row]:
+                report.add("the stored bytes are not what was written", **where)
+                continue
+            try:
+                decompress(body, int(values.compression[row]), int(values.raw_length[row]))
+            except DecodeError as error:
+                report.add(error.message, **where)
+
+
+def _groups(
+    reader: ChunkReader, link: Link, values: Values, field: Field, report: Report
+) -> Iterator[tuple[list[int], int, bytes]]:
+    """Read the bodies of a field in large pieces: rows, offset of the piece, bytes of the piece."""
+    trailer: Trailer = link.trailer
+    ends = values.offset.astype(np.int64) + values.length
+    group: list[int] = []
+    for row in np.flatnonzero(values.present).tolist():
+        if values.offset[row] < trailer.bodies_start or ends[row] > trailer.bodies_end:
+            report.add(
+                "the table names bytes outside of its segment",
+                record=trailer.first_record + row,
+                field=field.name,
+                chunk=link.chunk,
+                offset=int(values.offset[row]),
+            )
+            continue
+        if group and ends[row] - values.offset[group[0]] > _GROUP:
+            yield _read_group(reader, link, values, group)
+            group = []
+        group.append(row)
+    if group:
+        yield _read_group(reader, link, values, group)
+
+
+def _read_group(
+    reader: ChunkReader, link: Link, values: Values, rows: list[int]
+) -> tuple[list[int], int, bytes]:
+    start = int(values.offset[rows].min())
+    end = int((values.offset[rows].astype(np.int64) + values.length[rows]).max())
+    return rows, start, reader.read(link.chunk, start, end - start)

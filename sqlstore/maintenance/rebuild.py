@@ -1,0 +1,174 @@
+"""Make the index anew from the chunk files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlstore import replay
+from sqlstore.errors import (
+    CorruptChunkError,
+    CorruptStoreError,
+    SqlstoreError,
+)
+from sqlstore.index import records
+from sqlstore.index.engine import INDEX_NAME, Index
+from sqlstore.limits import MiB
+from sqlstore.log import chain, files, table
+from sqlstore.log.chain import Link
+from sqlstore.log.lock import WriterLock
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import NO_COMMIT, TRAILER_MAGIC, CommitKind
+from sqlstore.progress import progress
+from sqlstore.types import StrPath
+
+
+def rebuild(path: StrPath) -> int:
+    """Make ``index.sqlite`` anew from the chunk files, which are not changed.
+
+    Every commit in the chunks is there afterwards, with the same ids, also one that a crash kept
+    from the index. The old index stays in place until the new one is complete.
+
+    Parameters
+    ----------
+    path
+        The folder of the store.
+
+    Returns
+    -------
+    int
+        How many records the store holds.
+
+    Raises
+    ------
+    CorruptStoreError
+        The chunks do not hold the whole chain of commits, or less than the index that is there.
+    """
+    root = Path(path).absolute()
+    files.check_has_chunks(root)
+    lock = WriterLock(root)
+    reader = ChunkReader(root)
+    try:
+        with lock.held():
+            ordered = _whole_chain(reader)
+            _refuse_to_lose(root, ordered[-1])
+            with _new_index(root) as temporary:
+                _fill(temporary, reader, ordered)
+            lock.clear_pending()
+    finally:
+        reader.close()
+        lock.close()
+    last = ordered[-1].trailer
+    return last.first_record + last.records
+
+
+def _whole_chain(reader: ChunkReader) -> list[Link]:
+    """Return all commits in order; refuse if the chunks cannot hold all of them any more."""
+    links: list[Link] = []
+    stores: dict[uuid.UUID, str] = {}
+    for name in progress(files.chunk_names(reader.root), "read", "chunks"):
+        try:
+            header = reader.header(name)
+        except CorruptChunkError:
+            if _mentions_commit(reader, name):
+                raise
+            continue  # begun and never committed to
+        walk = chain.walk(reader, name, header.chunk)
+        if walk.faults:
+            raise walk.faults[0]
+        if walk.links:
+            stores.setdefault(header.store, name)
+        links += walk.links
+    if len(stores) > 1:
+        raise CorruptStoreError(
+            f"the chunks {', '.join(stores.values())} belong to different stores"
+        )
+    ordered, unconnected = chain.follow(links, 0, NO_COMMIT)
+    if not ordered or unconnected:
+        after = ordered[-1].trailer.number if ordered else 0
+        raise CorruptStoreError(
+            f"commit {after + 1} is in none of the chunks, but commits behind it are; "
+            "a chunk is missing or damaged: run `sqlstore verify`"
+            if unconnected
+            else "the chunks hold no commit"
+        )
+    return ordered
+
+
+def _mentions_commit(reader: ChunkReader, name: str) -> bool:
+    size = reader.size(name)
+    overlap = len(TRAILER_MAGIC)
+    return any(
+        TRAILER_MAGIC in reader.read(name, start, min(MiB + overlap, size - start))
+        for start in range(0, size, MiB)
+    )
+
+
+def _refuse_to_lose(root: Path, last: Link) -> None:
+    """Refuse if the index that is there, as far as it can be read, knows of later commits."""
+    known = 0
+    with contextlib.suppress(SqlstoreError):
+        index = Index(root / INDEX_NAME, write=True)
+        try:
+            known = records.last_commit(index).number
+        finally:
+            index.close()
+    if known > last.trailer.number:
+        raise CorruptStoreError(
+            f"the index knows {known} commits, the chunks hold {last.trailer.number} of them; "
+            "run `sqlstore verify` to see what is damaged, and move index.sqlite away if you want "
+            "a store of what is left",
+            chunk=last.chunk,
+            offset=last.trailer.end,
+        )
+
+
+def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> None:
+    """Write every commit into a new index."""
+    first = ordered[0]
+    if first.trailer.kind != CommitKind.CREATE:
+        raise CorruptStoreError("the first commit does not create a store", chunk=first.chunk)
+    schema, settings = table.parse_create(reader.table(first.chunk, first.trailer))
+    header = reader.header(first.chunk)
+    index = replay.create_index(path, schema, settings, first, header.store, header.chunk)
+    ends = {link.chunk: link.trailer.end for link in ordered}
+    try:
+        with index.transaction():
+            for link in progress(ordered[1:], "rebuild", "commits"):
+                replay.insert_from_log(
+                    index, schema, reader, link.chunk, link.trailer, sealed=False
+                )
+            for name, end in ends.items():
+                if files.chunk_size(reader.root, name) != end:
+                    records.seal_chunk(index, name)
+            index.commit()
+    finally:
+        index.close()
+
+
+@contextmanager
+def _new_index(root: Path) -> Iterator[Path]:
+    """Put a new index in place of the old one once the block has filled it.
+
+    The old index is moved away before its journal is removed: a crash in between leaves a store
+    without an index, which says so, and never an index beside the journal of another.
+    """
+    temporary = root / f"{INDEX_NAME}.{secrets.token_hex(4)}.new"
+    old = root / f"{INDEX_NAME}.{secrets.token_hex(4)}.old"
+    index = root / INDEX_NAME
+    try:
+        yield temporary
+        with files.storage_errors("replace", index):
+            if index.exists():
+                os.rename(index, old)
+            root.joinpath(f"{INDEX_NAME}-journal").unlink(missing_ok=True)
+            os.rename(temporary, index)
+            files.sync_folder(root)
+            old.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""Check a whole store: bodies, segments, chain and index rows against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore import recover, replay
+from sqlstore.errors import CorruptStoreError
+from sqlstore.index import records, versions
+from sqlstore.index.engine import Index
+from sqlstore.log import chain, files, table
+from sqlstore.log.chain import Link
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import NO_COMMIT, CommitKind, check_readable
+from sqlstore.maintenance import check_index, check_log
+from sqlstore.maintenance.report import Fault, Report
+from sqlstore.progress import progress
+from sqlstore.schema import Schema
+
+__all__ = ["Fault", "Report", "verify"]
+
+
+def verify(root: Path) -> Report:
+    """Check everything in a store; nothing is changed and nothing is raised for what is wrong.
+
+    The log is checked by itself, then the index against it. Commits that happen meanwhile are not
+    looked at.
+
+    Parameters
+    ----------
+    root
+        The folder of the store.
+    """
+    report = Report()
+    reader = ChunkReader(root)
+    index: Index | None = None
+    try:
+        with report.catching():
+            index = recover.open_index_to_read(root)
+            versions.check(index)
+        _Check(root, reader, index if report else None, report).run()
+    finally:
+        reader.close()
+        if index is not None:
+            index.close()
+    return report
+
+
+class _Check:
+    def __init__(
+        self, root: Path, reader: ChunkReader, index: Index | None, report: Report
+    ) -> None:
+        self._root = root
+        self._reader = reader
+        self._index = index
+        self._report = report
+        self._commits: list[records.CommitRow] | None = None
+        self._chunks: dict[str, records.ChunkRow] = {}
+
+    def run(self) -> None:
+        if self._index is not None:
+            with self._report.catching():
+                self._commits = records.commits(self._index)
+                self._chunks = {row.name: row for row in records.chunks(self._index)}
+        links = list(self._links())
+        ordered = (
+            self._against_commits(links) if self._commits is not None else self._followed(links)
+        )
+        schema = self._schema(ordered)
+        if schema is None:
+            return
+        with_index = self._index if self._commits is not None else None
+        if with_index is not None:
+            self._check_declared(with_index, schema)
+        for link in progress(ordered, "verify", "commits"):
+            self._check_commit(link, schema, with_index)
+        if with_index is not None:
+            check_index.check_totals(
+                with_index, self._report.records, self._report.values, self._report
+            )
+
+    def _links(self) -> Iterator[Link]:
+        """Walk every chunk, and say what is missing, foreign or left over."""
+        names = files.chunk_names(self._root)
+        for name in sorted(set(self._chunks) - set(names)):
+            self._report.add("the chunk file is gone", chunk=name)
+        for name in names:
+            with self._report.catching(chunk=name):
+                yield from self._walk(name)
+
+    def _walk(self, name: str) -> list[Link]:
+        row = self._chunks.get(name)
+        size = self._reader.size(name)
+        committed = row.size if row is not None else size
+        if size < committed:
+            message = f"the file has {size} bytes, {committed} were committed"
+            self._report.add(message, chunk=name, offset=size)
+            committed = size
+        try:
+            header = self._reader.header(name)
+        except CorruptStoreError as error:
+            if row is None:
+                self._report.notes.append(f"{name} was begun and never committed to")
+                return []
+            self._report.add(error.message, chunk=name, offset=0)
+            header_uuid = records.parsed_uuid(row.uuid, self._root)
+        else:
+            header_uuid = header.chunk
+            if row is not None and str(header_uuid) != row.uuid:
+                self._report.add(
+                    f"the index says uuid {row.uuid}, the header {header_uuid}", chunk=name
+                )
+        self._report.chunks += 1
+        walk = chain.walk(self._reader, name, header_uuid, end=committed)
+        for fault in walk.faults:
+            self._report.add(str(fault.message), chunk=name, offset=fault.where.get("offset"))
+        if self._commits is None or row is None:
+            left_over = size - walk.end
+        else:
+            left_over = size - committed
+        if left_over:
+            self._report.notes.append(
+                f"{name} ends with {left_over} bytes of a commit that is not in the index"
+            )
+        return walk.links
+
+    def _against_commits(self, links: list[Link]) -> list[Link]:
+        """Return the commits that the index knows and the log has, and say what differs."""
+        by_place = {(link.chunk, link.trailer.table_end): link for link in links}
+        names = {row.chunk: name for name, row in self._chunks.items()}
+        ordered: list[Link] = []
+        previous = str(NO_COMMIT)
+        number = 0
+        for row in self._commits or []:
+            number += 1
+            name = names.get(row.chunk)
+            link = by_place.pop((name or "", row.offset), None)
+            where = {"chunk": name, "offset": row.offset}
+            if link is None:
+                message = (
+                    f"the trailer of commit {row.number} ({_of_records(row)}) is damaged or gone"
+                )
+                self._report.add(message, **where)
+            elif replay.commit_row(link.trailer) != row or row.number != number:
+                message = f"commit {row.number} ({_of_records(row)}) differs between index and log"
+                self._report.add(f"{message}; run `sqlstore rebuild`", **where)
+            elif str(link.trailer.previous) != previous:
+                self._report.add(f"commit {row.number} does not follow the one before", **where)
+            if link is not None:
+                ordered.append(link)
+            previous = row.uuid
+        last = self._commits[-1].number if self._commits else 0
+        for link in by_place.values():
+            if link.trailer.number <= last:
+                message = f"commit {link.trailer.number} is in the log and not in the index"
+                self._report.add(message, chunk=link.chunk, offset=link.trailer.table_end)
+            else:
+                self._report.notes.append(
+                    f"commit {link.trailer.number} in {link.chunk} is not in the index yet; "
+                    "the next writer settles it"
+                )
+        return ordered
+
+    def _followed(self, links: list[Link]) -> list[Link]:
+        """Return the commits along the chain; used when there is no index."""
+        ordered: list[Link] = []
+        with self._report.catching():
+            ordered, unconnected = chain.follow(links, 0, NO_COMMIT)
+            for link in unconnected:
+                message = f"commit {link.trailer.number} has no predecessor"
+                self._report.add(message, chunk=link.chunk, offset=link.trailer.table_end)
+        return ordered
+
+    def _schema(self, ordered: list[Link]) -> Schema | None:
+        for link in ordered:
+            if link.trailer.kind == CommitKind.CREATE:
+                with self._report.catching(chunk=link.chunk, offset=link.trailer.table_start):
+                    return table.parse_create(self._reader.table(link.chunk, link.trailer))[0]
+        with self._report.catching():
+            if self._index is not None:
+                return records.schema(self._index)
+        return None
+
+    def _check_declared(self, index: Index, schema: Schema) -> None:
+        check_index.check_sqlite(index, schema, self._report)
+        with self._report.catching():
+            if records.schema(index) != schema:
+                self._report.add(
+                    "the index has another schema than the log; run `sqlstore rebuild`"
+                )
+
+    def _check_commit(self, link: Link, schema: Schema, index: Index | None) -> None:
+        self._report.commits += 1
+        self._report.records += link.trailer.records
+        batch: pa.RecordBatch | None = None
+        with self._report.catching(chunk=link.chunk, offset=link.trailer.table_end):
+            if check_readable(link.trailer, link.chunk) and link.trailer.kind == CommitKind.APPEND:
+                batch = check_log.check_append(self._reader, schema, link, self._report)
+        if batch is not None and index is not None:
+            check_index.check_rows(index, schema, link.trailer, batch, self._report)
+
+
+def _of_records(row: records.CommitRow) -> str:
+    if not row.records:
+        return "no records"
+    return f"records {row.first_record} to {row.first_record + row.records - 1}"

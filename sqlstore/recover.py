@@ -1,0 +1,167 @@
+"""What a crash leaves behind, and how the next one to come puts it right.
+
+A commit exists from the moment its trailer is durable. A crash after that and before SQLite's COMMIT
+leaves an index that lacks it; it is rolled forward along the chain. A crash inside the COMMIT leaves
+a hot journal, which SQLite rolls back itself, on a connection that may write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlstore.errors import (
+    CorruptChunkError,
+    IndexBehindLogError,
+    ReadOnlyError,
+    StorageError,
+    StoreTooNewError,
+)
+from sqlstore.index import records
+from sqlstore.index.engine import INDEX_NAME, HotJournalError, Index
+from sqlstore.log import chain, files
+from sqlstore.log.chain import Link
+from sqlstore.log.lock import WriterLock
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import HEADER_SIZE
+from sqlstore.replay import insert_from_log
+from sqlstore.schema import Schema
+
+
+def open_index_to_read(root: Path) -> Index:
+    """Open the index for reading; an interrupted transaction is rolled back first.
+
+    Raises
+    ------
+    ReadOnlyError
+        One has to be rolled back, and the folder cannot be written.
+    """
+    path = root / INDEX_NAME
+    try:
+        return _probed(path)
+    except HotJournalError:
+        _roll_back_journal(root)
+        return _probed(path)
+
+
+def _probed(path: Path) -> Index:
+    index = Index(path)
+    try:
+        index.rows("SELECT 1 FROM sqlite_schema LIMIT 1")
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _roll_back_journal(root: Path) -> None:
+    try:
+        lock = WriterLock(root)
+        try:
+            with lock.held():
+                index = Index(root / INDEX_NAME, write=True)
+                with index.transaction():
+                    pass
+                index.close()
+        finally:
+            lock.close()
+    except (StorageError, ReadOnlyError) as error:
+        raise ReadOnlyError(
+            f"{root} holds an interrupted transaction, and rolling it back needs write permission; "
+            "open the store once from where it can be written"
+        ) from error
+
+
+def settle(
+    index: Index, schema: Schema, reader: ChunkReader, lock: WriterLock, *, thorough: bool
+) -> None:
+    """Bring the index up to the log. The writer lock must be held.
+
+    Parameters
+    ----------
+    thorough
+        Look at every chunk that may hold more than the index knows, not only at the one that the
+        lock file names: the lock file is not synced, so a power failure may have emptied it, and
+        the index may be an older copy.
+
+    Raises
+    ------
+    IndexBehindLogError
+        The log holds commits that do not connect to the index.
+    """
+    pending = lock.pending()
+    names = set(_grown_chunks(index, reader.root)) if thorough else set()
+    if pending is not None:
+        names.add(pending.chunk)
+    if not names:
+        return
+    missing, unconnected = _missing_links(index, reader, sorted(names))
+    if unconnected:
+        link = unconnected[0]
+        raise IndexBehindLogError(
+            f"commit {link.trailer.number} is in the log, but the index ends at "
+            f"{records.last_commit(index).number} and the commits between are not to be found; "
+            f"run `sqlstore rebuild {reader.root}`",
+            chunk=link.chunk,
+            offset=link.trailer.table_end,
+        )
+    for link in missing:
+        _roll_forward(index, schema, reader, link)
+    if pending is not None:
+        with index.transaction():
+            records.seal_chunk(index, pending.chunk)
+            index.commit()
+        lock.clear_pending()
+
+
+def _grown_chunks(index: Index, root: Path) -> list[str]:
+    """Return the chunks that hold more than the index knows and that no living writer appends to."""
+    known = {row.name: row for row in records.chunks(index)}
+    grown = []
+    for name in files.chunk_names(root):
+        row = known.get(name)
+        if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
+            if not _is_being_written(root, name):
+                grown.append(name)
+    return grown
+
+
+def _is_being_written(root: Path, name: str) -> bool:
+    path = files.chunk_path(root, name)
+    descriptor = files.open_to_append(path)
+    try:
+        return not files.try_lock(descriptor, path)
+    finally:
+        files.close(descriptor)
+
+
+def _missing_links(
+    index: Index, reader: ChunkReader, names: list[str]
+) -> tuple[list[Link], list[Link]]:
+    links: list[Link] = []
+    for name in names:
+        row = records.chunk_named(index, name)
+        if files.chunk_size(reader.root, name) is None:
+            continue
+        try:
+            header = reader.header(name)
+        except (CorruptChunkError, StoreTooNewError):
+            if row is not None:
+                raise
+            continue  # begun and never committed to
+        links += chain.walk(reader, name, header.chunk, row.size if row else HEADER_SIZE).links
+    last = records.last_commit(index)
+    return chain.follow(links, last.number, records.parsed_uuid(last.uuid, index.path))
+
+
+def _roll_forward(index: Index, schema: Schema, reader: ChunkReader, link: Link) -> None:
+    """Do what the writer of a commit could not do any more."""
+    path = files.chunk_path(reader.root, link.chunk)
+    descriptor = files.open_to_append(path)
+    try:
+        files.sync_file(descriptor, path)
+    finally:
+        files.close(descriptor)
+    files.sync_folder(path.parent)
+    with index.transaction():
+        insert_from_log(index, schema, reader, link.chunk, link.trailer, sealed=True)
+        index.commit()

@@ -1,0 +1,185 @@
+"""Put a commit into the index: the one place that says which rows a commit becomes.
+
+Used when committing, when rolling a commit forward that a crash kept from the index, and when the
+index is rebuilt; so all three give the same rows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sqlstore import checksum
+from sqlstore.index import records
+from sqlstore.index.engine import Index
+from sqlstore.limits import FORMAT_VERSION
+from sqlstore.log import table
+from sqlstore.log.chain import Link
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import CommitKind, Trailer, check_readable
+from sqlstore.log.table import Values
+from sqlstore.schema import Schema
+from sqlstore.types import SqlValue
+
+
+def create_index(
+    path: Path,
+    schema: Schema,
+    settings: Mapping[str, Any],
+    link: Link,
+    store: uuid.UUID,
+    chunk: uuid.UUID,
+) -> Index:
+    """Make a new index that holds the first commit of a store and nothing else.
+
+    Parameters
+    ----------
+    schema, settings
+        What the table of the first commit holds.
+    link
+        The commit.
+    store, chunk
+        The uuids of the store and of the chunk that the commit lies in.
+
+    Returns
+    -------
+    Index
+        Open for writing.
+    """
+    row = records.StoreRow(
+        uuid=str(store),
+        format_version=FORMAT_VERSION,
+        min_reader=FORMAT_VERSION,
+        generation=secrets.randbits(62),
+        next_record_id=0,
+        schema_version=schema.version,
+        chunk_size=int(settings["chunk_size"]),
+        created_at=link.trailer.committed_at,
+        library_version=str(settings["library_version"]),
+    )
+    from sqlstore.index import (
+        ddl,
+    )  # SQLAlchemy is imported where tables are created, not before
+
+    index = Index(path, write=True, create=True)
+    try:
+        with index.transaction():
+            ddl.create(index, schema, row)
+            insert_commit(index, link.trailer, link.chunk, str(chunk), sealed=False)
+            index.commit()
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def insert_append(
+    index: Index,
+    schema: Schema,
+    trailer: Trailer,
+    values: Mapping[int, Values],
+    columns: Sequence[Sequence[SqlValue]],
+) -> None:
+    """Insert the rows of an append.
+
+    Parameters
+    ----------
+    values
+        Where the values lie, by field number.
+    columns
+        What SQLite stores, in the order of the schema's columns.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        A constraint does not allow it.
+    """
+    records.insert_records(index, schema, trailer.first_record, trailer.records, columns)
+    for number, field_values in values.items():
+        records.insert_blobs(index, blob_rows(trailer, number, field_values))
+
+
+def blob_rows(trailer: Trailer, field: int, values: Values) -> records.BlobRows:
+    """Return the rows of `blobs` for one field of an append."""
+    here = values.present
+    ids = trailer.first_record + np.flatnonzero(here)
+    compression, raw_length, items = (
+        values.compression[here],
+        values.raw_length[here],
+        values.items[here],
+    )
+    mixed = checksum.mix32(ids, field, compression, raw_length, items)
+    return records.BlobRows(
+        field,
+        ids,
+        trailer.chunk,
+        values.offset[here],
+        values.length[here],
+        raw_length,
+        compression,
+        items,
+        values.crc[here] ^ mixed,
+    )
+
+
+def insert_commit(
+    index: Index, trailer: Trailer, name: str, chunk_uuid: str, *, sealed: bool
+) -> None:
+    """Insert the commit itself, and what its chunk has become by it."""
+    row = records.ChunkRow(trailer.chunk, name, chunk_uuid, trailer.end, int(sealed))
+    records.put_chunk(index, row)
+    records.insert_commit(index, commit_row(trailer), trailer.first_record + trailer.records)
+
+
+def commit_row(trailer: Trailer) -> records.CommitRow:
+    """Return the row of `commits` that a commit becomes."""
+    return records.CommitRow(
+        trailer.number,
+        str(trailer.commit),
+        trailer.kind,
+        trailer.chunk,
+        trailer.table_end,
+        trailer.committed_at,
+        trailer.first_record,
+        trailer.records,
+    )
+
+
+def insert_from_log(
+    index: Index,
+    schema: Schema,
+    reader: ChunkReader,
+    name: str,
+    trailer: Trailer,
+    *,
+    sealed: bool,
+) -> None:
+    """Insert a commit that so far is only in the log.
+
+    Raises
+    ------
+    CorruptChunkError
+        Its segment table is damaged.
+    StoreTooNewError
+        It is of a kind that this version does not know.
+    """
+    if check_readable(trailer, name) and trailer.kind == CommitKind.APPEND:
+        batch = reader.table(name, trailer)
+        insert_append(index, schema, trailer, all_values(batch, schema), sql_columns(batch, schema))
+    insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
+
+
+def all_values(batch: pa.RecordBatch, schema: Schema) -> dict[int, Values]:
+    """Return where the values of every field lie, by field number."""
+    return {f.number: table.parse_values(batch, f.number) for f in schema.fields.values()}
+
+
+def sql_columns(batch: pa.RecordBatch, schema: Schema) -> list[list[SqlValue]]:
+    """Return the metadata of a segment table as SQLite stores it, column by column."""
+    return [c.kind.to_sql(table.parse_column(batch, c)) for c in schema.columns.values()]

@@ -1,0 +1,203 @@
+"""What a record consists of: fields, whose bytes lie in chunks, and typed metadata columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final
+
+import pyarrow as pa
+
+from sqlstore import limits
+from sqlstore.columns import ColumnType, column_type
+from sqlstore.compression import COMPRESSIONS
+from sqlstore.encodings import ENCODINGS
+from sqlstore.errors import SchemaError, UnknownNameError
+
+RESERVED_NAMES: Final = frozenset({"id", "rowid", "oid", "_rowid_"})
+DEFAULT: Final = "default"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record: one value of any size, encoded to bytes that lie in a chunk.
+
+    Parameters
+    ----------
+    encoding
+        How values become bytes: ``"bytes"``, ``"utf8"``, ``"array"`` or ``"png"``.
+    compression
+        ``"lz4"``, ``"zstd"``, ``"gzip"`` or None. The default is the store's own.
+    name, number
+        Given by the store; numbers are never reused.
+    """
+
+    encoding: str
+    compression: str | None = DEFAULT
+    name: str = field(default="", kw_only=True)
+    number: int = field(default=-1, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metadata column: one typed value per record, kept in SQLite and queryable there.
+
+    Parameters
+    ----------
+    type
+        The declared type, as text such as ``"int32"`` or ``"timestamp[us, UTC]"``, or as an Arrow
+        type. See `sqlstore.columns` for all of them.
+    index
+        Make an SQL index on this column.
+    nullable
+        Whether a record may leave the value out.
+    name, number
+        Given by the store; numbers are never reused.
+    """
+
+    type: str | pa.DataType
+    index: bool = False
+    nullable: bool = True
+    name: str = field(default="", kw_only=True)
+    number: int = field(default=-1, kw_only=True)
+
+    @cached_property
+    def kind(self) -> ColumnType:
+        """What Python, Arrow and SQLite make of the declared type."""
+        return column_type(self.type)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The fields and metadata columns of a store, by name and in order.
+
+    Attributes
+    ----------
+    fields, columns
+        What was declared, in the order in which it was declared.
+    key
+        The metadata column that is unique, or None.
+    version
+        Counts the commits that changed the schema.
+    """
+
+    fields: Mapping[str, Field]
+    columns: Mapping[str, Column]
+    key: str | None = None
+    version: int = 0
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Return the names of all fields and metadata columns."""
+        return frozenset(self.fields) | frozenset(self.columns)
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """Return the Arrow schema of the metadata: ``id``, then every column."""
+        columns = [pa.field(c.name, c.kind.arrow, nullable=True) for c in self.columns.values()]
+        return pa.schema([pa.field("id", pa.int64(), nullable=False), *columns])
+
+    def field(self, name: str) -> Field:
+        """Return the field of this name.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such field.
+        """
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise self.unknown([name]) from None
+
+    def unknown(self, names: Iterable[str]) -> UnknownNameError:
+        """Return the error for names that are neither field nor metadata column."""
+        wrong = ", ".join(repr(name) for name in names)
+        return UnknownNameError(
+            f"no field or metadata column is named {wrong}; fields are {', '.join(self.fields) or '-'}, "
+            f"metadata columns are {', '.join(self.columns) or '-'}"
+        )
+
+
+def declare(
+    fields: Mapping[str, str | Field],
+    metadata: Mapping[str, str | pa.DataType | Column],
+    key: str | None,
+    compression: str | None,
+) -> Schema:
+    """Return the schema that a user's declaration means.
+
+    Raises
+    ------
+    SchemaError
+        A name, type, encoding or compression is not valid.
+    """
+    _check_names([*fields, *metadata])
+    schema = Schema(
+        {
+            name: _field(name, number, given, compression)
+            for number, (name, given) in enumerate(fields.items())
+        },
+        {
+            name: _column(name, number, given, is_key=name == key)
+            for number, (name, given) in enumerate(metadata.items())
+        },
+        key,
+    )
+    if key is not None:
+        _check_key(schema, key)
+    return schema
+
+
+def _field(name: str, number: int, given: str | Field, compression: str | None) -> Field:
+    declared = given if isinstance(given, Field) else Field(given)
+    if declared.compression == DEFAULT:
+        declared = replace(declared, compression=compression)
+    if declared.encoding not in ENCODINGS:
+        raise SchemaError(
+            f"{declared.encoding!r} is not an encoding; the encodings are {', '.join(ENCODINGS)}",
+            field=name,
+        )
+    if declared.compression not in COMPRESSIONS:
+        known = ", ".join(str(known) for known in COMPRESSIONS)
+        raise SchemaError(
+            f"{declared.compression!r} is not a compression; the compressions are {known}",
+            field=name,
+        )
+    return replace(declared, name=name, number=number)
+
+
+def _column(name: str, number: int, given: str | pa.DataType | Column, *, is_key: bool) -> Column:
+    declared = given if isinstance(given, Column) else Column(given)
+    nullable = declared.nullable and not is_key
+    type_name = column_type(declared.type).name
+    return replace(declared, type=type_name, nullable=nullable, name=name, number=number)
+
+
+def _check_key(schema: Schema, key: str) -> None:
+    if key not in schema.columns:
+        raise SchemaError(f"the key {key!r} is not a metadata column")
+    if not schema.columns[key].kind.can_be_key:
+        raise SchemaError(f"a {schema.columns[key].type} column cannot be the key", column=key)
+
+
+def _check_names(names: list[str]) -> None:
+    if len(names) > limits.MAX_COLUMNS:
+        raise SchemaError(f"{len(names)} fields and columns; the limit is {limits.MAX_COLUMNS}")
+    seen: dict[str, str] = {}
+    for name in names:
+        if not isinstance(name, str) or not name or name != name.strip() or not name.isprintable():
+            raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
+        if len(name) > limits.MAX_NAME_LENGTH:
+            raise SchemaError(f"the name {name[:20]!r}... is longer than {limits.MAX_NAME_LENGTH}")
+        if any(character in name for character in "\"`[]'"):
+            raise SchemaError(f"the name {name!r} has a quote or bracket in it")
+        folded = name.casefold()
+        if folded in RESERVED_NAMES:
+            raise SchemaError(f"the name {name!r} is reserved for the record id")
+        if folded in seen:
+            raise SchemaError(
+                f"the name {name!r} is there twice (as {seen[folded]!r}; case is ignored)"
+            )
+        seen[folded] = name

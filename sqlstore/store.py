@@ -1,0 +1,254 @@
+"""A store: the view of all its records, and what can be done with it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from sqlstore import limits
+from sqlstore.errors import (
+    ReadOnlyError,
+    RecordNotFoundError,
+    SqlstoreError,
+    StoreClosedError,
+)
+from sqlstore.log import files
+from sqlstore.log.segment import Trailer
+from sqlstore.maintenance.report import Report
+from sqlstore.maintenance.verify import verify
+from sqlstore.schema import Schema
+from sqlstore.source import Source
+from sqlstore.types import Ids, StrPath
+from sqlstore.view import View
+from sqlstore.writer import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnCollection
+
+
+class Store(View):
+    """An opened store, and the view of all its records.
+
+    It sees the commit at which it was opened or last refreshed, and its own commits. A context
+    manager that closes it.
+
+    Made by `sqlstore.open` and `sqlstore.create`.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    mode
+        ``"r"`` to read, ``"a"`` to append as well.
+    """
+
+    def __init__(self, path: Path, mode: Literal["r", "a"] = "r") -> None:
+        files.check_has_chunks(path)
+        super().__init__(Source(path), range(0))
+        self.path = path
+        self.mode = mode
+        self._closed = False
+
+    def _record_ids(self) -> range | Ids:
+        self._check_open()
+        return range(self._source.next_record)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(f"the store {self.path} is closed")
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self)} records"
+        return f"<sqlstore.Store {str(self.path)!r}: {state}>"
+
+    @property
+    def schema(self) -> Schema:
+        """Return the fields and metadata columns."""
+        return self._source.schema
+
+    @property
+    def created(self) -> dt.datetime:
+        """Return when the store was created, in UTC."""
+        return dt.datetime.fromtimestamp(self._source.store.created_at / 1e6, dt.UTC)
+
+    @property
+    def c(self) -> ColumnCollection[str, Any]:
+        """Return the metadata columns and ``id`` as SQLAlchemy columns, for `where` and `order_by`."""
+        return self._source.expressions.columns
+
+    def get(self, record: int | None = None, *, key: object = None) -> dict[str, Any]:
+        """Return a record by its id or by its unique key.
+
+        Parameters
+        ----------
+        record
+            The permanent id, as returned when the record was committed.
+        key
+            The value of the key column, instead of the id.
+
+        Raises
+        ------
+        RecordNotFoundError
+            There is no such record.
+        """
+        self._check_open()
+        if (record is None) == (key is None):
+            raise TypeError("get() takes either a record id or key=...")
+        if record is None:
+            record = self._source.id_of_key(key)
+            if record is None or record >= self._source.next_record:
+                raise RecordNotFoundError(f"no record has the key {key!r}")
+        if not 0 <= record < self._source.next_record:
+            raise RecordNotFoundError("there is no such record", record=record)
+        return self._fetch([int(record)])[0]
+
+    def sql(
+        self, sql: str, params: Mapping[str, object] | None = None, **bound: object
+    ) -> pa.Table:
+        """Return the result of any SQL statement that only reads.
+
+        The table ``records`` has a row per record: ``id`` and every metadata column;
+        ``record_locations`` says where each value lies.
+
+        Parameters
+        ----------
+        sql
+            One statement, with ``:name`` for bound values.
+        params, **bound
+            The bound values.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns of int64, double, string or binary, as SQLite stores them; `to_arrow` gives the
+            declared types.
+
+        Raises
+        ------
+        QueryError
+            The statement is not valid, or would write.
+        """
+        self._check_open()
+        return self._source.sql(sql, {**(params or {}), **bound})
+
+    def writer(
+        self,
+        *,
+        commit_records: int = limits.COMMIT_RECORDS,
+        commit_bytes: int = limits.COMMIT_BYTES,
+        commit_seconds: float = limits.COMMIT_SECONDS,
+    ) -> Writer:
+        """Return a writer, to be used in a ``with`` block.
+
+        Parameters
+        ----------
+        commit_records, commit_bytes, commit_seconds
+            A commit happens by itself when this many records, or this many bytes, are waiting, or
+            when a record is appended this long after the last commit.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        """
+        self._check_open()
+        if self.mode != "a":
+            raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="a" to append')
+        return Writer(
+            self.path,
+            self._on_commit,
+            commit_records=commit_records,
+            commit_bytes=commit_bytes,
+            commit_seconds=commit_seconds,
+        )
+
+    def _on_commit(self, trailer: Trailer) -> None:
+        if not self._closed:
+            self._source.refresh(up_to=trailer.number)
+
+    def extend(self, records: Any) -> Ids:
+        """Append many records and commit them.
+
+        A large number becomes a series of commits. If one fails, those before it stay: the error
+        carries their ids in ``error.committed``.
+
+        Parameters
+        ----------
+        records
+            An iterable of mappings, an Arrow table, record batch or reader, or a pandas DataFrame.
+
+        Returns
+        -------
+        numpy.ndarray
+            The ids of the records, int64, in the order in which they were given.
+        """
+        with self.writer() as writer:
+            try:
+                writer.extend(records)
+                writer.commit()
+            except SqlstoreError as error:
+                error.committed = writer.ids
+                raise
+            return writer.ids
+
+    def verify(self) -> Report:
+        """Check every stored byte, every commit and every index row against each other.
+
+        Returns
+        -------
+        Report
+            True when nothing is wrong; `Report.faults` says what is, and where.
+        """
+        self._check_open()
+        return verify(self.path)
+
+    def refresh(self) -> None:
+        """See what has been committed since the store was opened or last refreshed."""
+        self._check_open()
+        self._source.refresh()
+
+    def close(self) -> None:
+        """Close the store; views of it cannot be read any more."""
+        if not self._closed:
+            self._closed = True
+            self._source.close()
+
+
+def open(path: StrPath, mode: Literal["r", "a"] = "r") -> Store:
+    """Open a store.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    mode
+        ``"r"`` to read: nothing in the folder is written. ``"a"`` to append as well.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is nothing at this path.
+    NotAStoreError
+        What is there is not a store.
+    MigrationRequiredError, StoreTooNewError
+        Another version of sqlstore is needed.
+    """
+    if mode not in ("r", "a"):
+        raise ValueError(f'mode is "r" or "a", not {mode!r}')
+    return Store(Path(path).absolute(), mode)
