@@ -1,8 +1,8 @@
 """Big datasets of many records: bytes in chunk files, metadata in SQL, out as Arrow.
 
-A store is a folder. The bytes of its records lie in large append-only chunk files; a SQLite database
-says where, and holds the typed metadata, so that people filter with SQL first and then read exactly
-the records they chose.
+A store is a folder. The bytes of its records lie in large append-only chunk files; a SQLite
+database says where, and holds the typed metadata, so that people filter with SQL first and then
+read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 """

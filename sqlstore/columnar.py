@@ -6,8 +6,9 @@ checksums are computed value by value.
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from sqlstore.batch import Block, FieldBlock, encode_value, field_block
 from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Column, Field, Schema
-from sqlstore.types import Buffer
+from sqlstore.types import Buffer, SqlValue
 
 _Column: TypeAlias = "pa.Array | list[Any]"
 _Columns: TypeAlias = "dict[str, _Column]"
@@ -78,7 +79,7 @@ def _arrow_pieces(data: Any, most: int) -> Iterator[tuple[_Columns, int]]:
 
 
 def _tables(data: Any, most: int) -> Iterator[pa.Table]:
-    """Return record batches as tables of at least ``most`` rows, so that commits do not get small."""
+    """Return record batches as tables of ``most`` rows or more, so that commits are not small."""
     waiting: list[pa.RecordBatch] = []
     for batch in [data] if isinstance(data, pa.RecordBatch) else data:
         waiting.append(batch)
@@ -159,7 +160,9 @@ def _block(columns: _Columns, count: int, schema: Schema, row: int) -> Block:
         field.number: _payload(field, columns.get(name), count, row)
         for name, field in schema.fields.items()
     }
-    sql = [column.kind.to_sql(arrays[column.number]) for column in schema.columns.values()]
+    sql: list[Sequence[SqlValue]] = [
+        column.kind.to_sql(arrays[column.number]) for column in schema.columns.values()
+    ]
     return Block(count, fields, arrays, sql)
 
 
@@ -222,7 +225,7 @@ def _as_it_lies(array: pa.Array) -> FieldBlock:
     view = memoryview(data) if data is not None else memoryview(b"")
     bounds = ends.tolist()
     crc = zlib.crc32
-    crcs = [crc(view[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    crcs = [crc(view[start:end]) for start, end in itertools.pairwise(bounds)]
     body: list[Buffer] = [view[bounds[0] : bounds[-1]]] if len(dense) else []
     values = no_values(len(array))
     values.present[:] = present

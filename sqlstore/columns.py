@@ -41,6 +41,7 @@ _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _MICROSECOND = dt.timedelta(microseconds=1)
 _FIRST_MICROSECOND = (dt.datetime.min - _EPOCH) // _MICROSECOND
 _LAST_MICROSECOND = (dt.datetime.max - _EPOCH) // _MICROSECOND
+_DAY = dt.timedelta(days=1) // _MICROSECOND
 _ZONED = re.compile(r"timestamp\[us,\s*(?:tz=)?(?P<zone>[^\]]+)\]")
 
 Convert = Callable[[Any], SqlValue]
@@ -299,6 +300,9 @@ class _Timestamp(ColumnType):
         self.zone = zone
         self.name = f"timestamp[us, {zone}]" if zone else "timestamp[us]"
         self.arrow = pa.timestamp("us", tz=zone)
+        # In its own zone, a moment may be up to a day earlier or later than in UTC.
+        margin = _DAY if zone else 0
+        self.first, self.last = _FIRST_MICROSECOND + margin, _LAST_MICROSECOND - margin
 
     def convert(self, value: Any) -> SqlValue:
         if isinstance(value, np.datetime64) and not np.isnat(value):
@@ -316,7 +320,10 @@ class _Timestamp(ColumnType):
             raise ValueError(f"{value!r} is finer than a microsecond")
         if type(value) is not dt.datetime and hasattr(value, "to_pydatetime"):
             value = value.to_pydatetime()
-        return (value - (_EPOCH_UTC if self.zone else _EPOCH)) // _MICROSECOND
+        since: int = (value - (_EPOCH_UTC if self.zone else _EPOCH)) // _MICROSECOND
+        if not self.first <= since <= self.last:
+            raise ValueError(f"{value!r} is too near the end of what its zone can hold")
+        return since
 
     def accept(self, array: pa.Array) -> pa.Array:
         if pa.types.is_timestamp(array.type) and (array.type.tz is None) != (self.zone is None):
@@ -326,7 +333,7 @@ class _Timestamp(ColumnType):
         if not (pa.types.is_timestamp(array.type) or pa.types.is_null(array.type)):
             raise ValueError(f"{array.type} values do not fit a {self.name} column")
         array = super().accept(array)
-        _refuse_outside_years(array, _FIRST_MICROSECOND, _LAST_MICROSECOND)
+        _refuse_outside_years(array, self.first, self.last)
         return array
 
 

@@ -6,11 +6,11 @@
 3. The commit is named as pending; its trailer is appended and synced. From here on it exists.
 4. SQLite commits; pending is cleared; the lock is given up.
 
-Why no crash loses or halves a commit: before 3 the chunk only has bytes that no trailer vouches for,
-and the transaction is rolled back. After 3 the trailer is durable, together with everything that it
-vouches for, and whoever takes the lock next finds it, by the lock file or, after a power failure, by
-the size of the chunk, and rolls it forward. It cannot be overtaken: the lock file is looked at before
-a number is taken.
+Why no crash loses or halves a commit: before 3 the chunk only has bytes that no trailer vouches
+for, and the transaction is rolled back. After 3 the trailer is durable, together with everything
+that it vouches for, and whoever takes the lock next finds it, by the lock file or, after a power
+failure, by the size of the chunk, and rolls it forward. It cannot be overtaken: the lock file is
+looked at before a number is taken.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Segment:
 
     @property
     def end(self) -> int:
-        return align(self.bodies_end) + self.table.size + TRAILER_SIZE
+        return align(self.bodies_end) + int(self.table.size) + TRAILER_SIZE
 
 
 class Committer:
@@ -134,7 +134,7 @@ class Committer:
             raise StoreClosedError("the writer is closed")
 
     def _write_segment(self, block: Block) -> tuple[ChunkWriter, _Segment]:
-        """Step 1: everything but the trailer, in a chunk of this writer's own."""
+        """Do step 1: everything but the trailer, in a chunk of this writer's own."""
         chunk = self._chunk if self._chunk is not None else self._resume()
         segment = None if chunk is None else _laid_out(block, chunk.size)
         if chunk is not None and segment is not None and not self._fits(chunk, segment):
@@ -180,7 +180,7 @@ class Committer:
         return None
 
     def _publish(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
-        """Steps 2 to 4, under the writer lock."""
+        """Do steps 2 to 4, under the writer lock."""
         if self._index.is_replaced():  # by a rebuild
             self._index.reopen()
             self._is_first = True
@@ -200,7 +200,7 @@ class Committer:
         return trailer
 
     def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
-        """Step 2: take number and ids, and insert the rows."""
+        """Do step 2: take number and ids, and insert the rows."""
         store = records.store(self._index)
         if store.schema_version != self.schema.version:
             raise SchemaError("the schema of the store has changed; open the writer anew")

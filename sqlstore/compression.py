@@ -1,7 +1,7 @@
 """Compression: bytes to fewer bytes, and back, one value at a time.
 
-A value that does not get smaller is kept as it is. The length of the original is stored beside every
-value, so that memory is only allocated after it has been checked.
+A value that does not get smaller is kept as it is. The length of the original is stored beside
+every value, so that memory is only allocated after it has been checked.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -133,7 +132,7 @@ def _first_trailer(start: int, table: pa.Buffer) -> Trailer:
 def _rename(folder: Path, target: Path) -> None:
     try:
         with files.storage_errors("create", target):
-            os.rename(folder, target)  # onto an empty folder or nothing, else it fails
+            folder.rename(target)  # onto an empty folder or nothing, else it fails
             files.sync_folder(target.parent)
     except StorageError as error:
         if target.is_dir() and any(target.iterdir()):

@@ -210,7 +210,7 @@ class CorruptStoreError(SqlstoreError):
 
 
 class CorruptIndexError(CorruptStoreError):
-    """``index.sqlite`` is damaged or missing; ``sqlstore rebuild`` makes it anew from the chunks."""
+    """``index.sqlite`` is damaged or missing; ``sqlstore rebuild`` makes it from the chunks."""
 
 
 class IndexBehindLogError(CorruptStoreError):

@@ -1,8 +1,8 @@
 """What a crash leaves behind, and how the next one to come puts it right.
 
-A commit exists from the moment its trailer is durable. A crash after that and before SQLite's COMMIT
-leaves an index that lacks it; it is rolled forward along the chain. A crash inside the COMMIT leaves
-a hot journal, which SQLite rolls back itself, on a connection that may write.
+A commit exists from the moment its trailer is durable. A crash after that and before SQLite's
+COMMIT leaves an index that lacks it; it is rolled forward along the chain. A crash inside the
+COMMIT leaves a hot journal, which SQLite rolls back itself, on a connection that may write.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ def settle(
 
 
 def _grown_chunks(index: Index, root: Path) -> list[str]:
-    """Return the chunks that hold more than the index knows and that no living writer appends to."""
+    """Return the chunks that hold more than the index knows and that nobody appends to."""
     known = {row.name: row for row in records.chunks(index)}
     grown = []
     for name in files.chunk_names(root):
         row = known.get(name)
-        if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
-            if not _is_being_written(root, name):
-                grown.append(name)
+        differs = row is None or (not row.sealed and files.chunk_size(root, name) != row.size)
+        if differs and not _is_being_written(root, name):
+            grown.append(name)
     return grown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -115,7 +115,8 @@ class Schema:
         """Return the error for names that are neither field nor metadata column."""
         wrong = ", ".join(repr(name) for name in names)
         return UnknownNameError(
-            f"no field or metadata column is named {wrong}; fields are {', '.join(self.fields) or '-'}, "
+            f"no field or metadata column is named {wrong}; "
+            f"fields are {', '.join(self.fields) or '-'}, "
             f"metadata columns are {', '.join(self.columns) or '-'}"
         )
 
@@ -182,7 +183,7 @@ def _check_key(schema: Schema, key: str) -> None:
         raise SchemaError(f"a {schema.columns[key].type} column cannot be the key", column=key)
 
 
-def _check_names(names: list[str]) -> None:
+def _check_names(names: Sequence[object]) -> None:
     if len(names) > limits.MAX_COLUMNS:
         raise SchemaError(f"{len(names)} fields and columns; the limit is {limits.MAX_COLUMNS}")
     seen: dict[str, str] = {}

@@ -102,8 +102,8 @@ class Source:
         chunk = chunks.get(commit.chunk)
         if chunk is None:
             raise CorruptIndexError(
-                f"commit {commit.number} lies in chunk {commit.chunk}, which the index does not know; "
-                f"run `sqlstore rebuild {self.root}`"
+                f"commit {commit.number} lies in chunk {commit.chunk}, which the index does not "
+                f"know; run `sqlstore rebuild {self.root}`"
             )
         return Place(
             chunk.name,
@@ -185,7 +185,8 @@ class Source:
             body = self._chunks.read(chunk, offset, length)
             if zlib.crc32(body) != values.crc[row]:
                 raise ChecksumError(
-                    f"these {length} bytes are not what was written; run `sqlstore verify {self.root}`"
+                    f"these {length} bytes are not what was written; "
+                    f"run `sqlstore verify {self.root}`"
                 )
             return decompress(body, int(values.compression[row]), int(values.raw_length[row]))
         except SqlstoreError as error:

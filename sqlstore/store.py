@@ -89,7 +89,7 @@ class Store(View):
 
     @property
     def c(self) -> ColumnCollection[str, Any]:
-        """Return the metadata columns and ``id`` as SQLAlchemy columns, for `where` and `order_by`."""
+        """Return the metadata columns and ``id`` as SQLAlchemy columns, for filters and orders."""
         return self._source.expressions.columns
 
     def get(self, record: int | None = None, *, key: object = None) -> dict[str, Any]:

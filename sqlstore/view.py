@@ -57,8 +57,11 @@ class View:
     def __len__(self) -> int:
         return len(self._record_ids())
 
+    def _selected(self) -> list[str]:
+        return [f.name for f in self._fields] + [c.name for c in self._columns]
+
     def __repr__(self) -> str:
-        names = ", ".join(one.name for one in (*self._fields, *self._columns))
+        names = ", ".join(self._selected())
         return f"<sqlstore.View of {len(self)} records of {self._source.root.name}: {names}>"
 
     def _with(self, ids: range | Ids) -> View:
@@ -150,7 +153,7 @@ class View:
         UnknownNameError
             There is no such field or column.
         """
-        available = [one.name for one in (*self._fields, *self._columns)]
+        available = self._selected()
         if unknown := [name for name in names if name not in available]:
             raise self._source.schema.unknown(unknown)
         return View(self._source, self._record_ids(), names)
@@ -244,12 +247,12 @@ class View:
             pandas is not installed.
         """
         try:
-            import pandas as pd  # noqa: F401
+            frame: pd.DataFrame = self.to_arrow().to_pandas()
         except ImportError as error:
             raise MissingPackageError(
                 "this needs pandas: pip install 'sqlstore[pandas]'"
             ) from error
-        return self.to_arrow().to_pandas()
+        return frame
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""

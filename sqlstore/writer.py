@@ -190,6 +190,7 @@ class Writer:
 def _each(records: Any) -> Iterable[Record]:
     if not isinstance(records, Iterable) or isinstance(records, (str, bytes, dict)):
         raise TypeError(
-            f"expected an iterable of mappings, an Arrow table or a DataFrame, got {type(records).__name__}"
+            "expected an iterable of mappings, an Arrow table or a DataFrame, "
+            f"got {type(records).__name__}"
         )
     return records

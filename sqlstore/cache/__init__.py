@@ -1,1 +1,1 @@
-"""What is derived from the log so that reading needs no SQLite; it may be thrown away at any time."""
+"""What is derived from the log so that reading needs no SQLite; it may be thrown away."""

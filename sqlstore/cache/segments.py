@@ -1,7 +1,7 @@
 """The segment tables of the appends, in memory: where values lie, and the metadata, by record id.
 
-Every table is read when first needed and checked against its trailer, so what is read comes from the
-log and not from the index, which only says where the trailers lie.
+Every table is read when first needed and checked against its trailer, so what is read comes from
+the log and not from the index, which only says where the trailers lie.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
@@ -15,7 +15,7 @@ def statements(schema: Schema) -> list[str]:
     """Return the SQL that creates every table, index and view of a store."""
     dialect = sqlite.dialect()
     table = records_table(schema)
-    created = [
+    created: list[DDLElement] = [
         *(CreateTable(fixed) for fixed in METADATA.sorted_tables),
         CreateTable(table),
         *(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))),

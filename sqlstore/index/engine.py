@@ -1,7 +1,7 @@
 """The connection to `index.sqlite`. No other module opens that file, by SQLite or otherwise.
 
-Closing *any* descriptor of the file, say by ``open(path).close()``, drops all locks that SQLite holds
-on it in this process; that is why nothing else may touch it. `os.stat` is safe.
+Closing *any* descriptor of the file, say by ``open(path).close()``, drops all locks that SQLite
+holds on it in this process; that is why nothing else may touch it. `os.stat` is safe.
 
 No statement leaves a cursor open: an unfinished SELECT would keep every writer from committing.
 """
@@ -145,7 +145,7 @@ class Index:
             raise NotAStoreError(f"{self.path} is not the index of a store")
 
     def _file_identity(self) -> tuple[int, int]:
-        status = os.stat(self.path)
+        status = self.path.stat()
         return status.st_dev, status.st_ino
 
     def is_replaced(self) -> bool:

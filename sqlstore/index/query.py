@@ -71,7 +71,8 @@ class Queries:
             for view, column in (("records", "id"), ("record_locations", "record")):
                 connection.execute(f"DROP VIEW IF EXISTS temp.{view}")
                 connection.execute(
-                    f"CREATE TEMP VIEW {view} AS SELECT * FROM main.{view} WHERE {column} < {self._next}"
+                    f"CREATE TEMP VIEW {view} AS "
+                    f"SELECT * FROM main.{view} WHERE {column} < {self._next}"
                 )
             connection.set_authorizer(_authorize)
 

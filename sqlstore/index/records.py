@@ -284,7 +284,10 @@ def record_rows(index: Index, schema: Schema, first: int, count: int) -> Rows:
 
 def blob_rows(index: Index, field: int, first: int, count: int) -> Rows:
     """Return the rows of one field for consecutive record ids."""
-    sql = f"SELECT {_BLOB_COLUMNS} FROM blobs WHERE field = ? AND record >= ? AND record < ? ORDER BY record"
+    sql = (
+        f"SELECT {_BLOB_COLUMNS} FROM blobs "
+        "WHERE field = ? AND record >= ? AND record < ? ORDER BY record"
+    )
     return index.rows(sql, (field, first, first + count))
 
 

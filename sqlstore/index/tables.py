@@ -202,7 +202,7 @@ def records_table(schema: Schema) -> Table:
     Floating-point columns are nullable for SQLite even where a value is required, because NaN is
     NULL there.
     """
-    columns = [
+    columns: list[Column[Any]] = [
         Column(
             column.name,
             _STORAGE[column.kind.storage](column.kind.name, column.kind),

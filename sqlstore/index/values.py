@@ -60,7 +60,8 @@ def _bindable_time(value: Any) -> SqlValue:
     except (TypeError, ValueError) as error:
         raise QueryError(f"cannot bind {value!r}: {error}") from error
     raise QueryError(
-        f"cannot bind a {type(value).__name__}; use None, bool, int, float, str, bytes, date or datetime"
+        f"cannot bind a {type(value).__name__}; "
+        "use None, bool, int, float, str, bytes, date or datetime"
     )
 
 

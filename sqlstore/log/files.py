@@ -1,6 +1,7 @@
 """The operating system, as the chunk files see it. No other module opens a chunk file.
 
-Every function maps what the system refuses to `StorageError` or `StoreFullError` and names the file.
+Every function turns what the system refuses into `StorageError` or `StoreFullError` and names the
+file.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def chunk_names(root: Path) -> list[str]:
 def chunk_size(root: Path, name: str) -> int | None:
     """Return the size of a chunk file in bytes, or None if there is no such file."""
     try:
-        return os.stat(chunk_path(root, name), follow_symlinks=False).st_size
+        return chunk_path(root, name).lstat().st_size
     except FileNotFoundError:
         return None
 

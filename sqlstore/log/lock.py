@@ -1,7 +1,8 @@
 """`writer.lock`: who commits now, and which commit is pending.
 
-The lock is the `flock` of the file, so it ends with its owner, whatever becomes of him. The text in
-the file names the trailer that its owner is about to append; whoever takes the lock next settles it.
+The lock is the `flock` of the file, so it ends with its owner, whatever becomes of it. The text in
+the file names the trailer that the owner is about to append; whoever takes the lock next settles
+that.
 """
 
 from __future__ import annotations

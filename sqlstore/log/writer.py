@@ -60,7 +60,9 @@ class ChunkWriter:
 
     @classmethod
     def resume(cls, root: Path, store: uuid.UUID, name: str) -> ChunkWriter | None:
-        """Open a chunk file to append to it, or return None if another writer is doing that.
+        """Open a chunk file to append to it, or return None if that cannot be done.
+
+        It cannot if another writer has the chunk, or if its header is damaged or foreign.
 
         The caller must then compare `actual_size` with the size that is committed *now* and set
         `size`, or close it.
@@ -70,11 +72,12 @@ class ChunkWriter:
         if not files.try_lock(descriptor, path):
             files.close(descriptor)
             return None
+        header: Header | None
         try:
             header = Header.unpack(files.read_exactly(descriptor, 0, HEADER_SIZE, name), name)
-            if header.store != store:
-                raise CorruptChunkError("the chunk belongs to another store", chunk=name)
         except CorruptChunkError:
+            header = None
+        if header is None or header.store != store:
             files.close(descriptor)
             return None
         return cls(path, descriptor, header.chunk, -1)

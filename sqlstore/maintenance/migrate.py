@@ -91,7 +91,8 @@ def _upgrade(index: Index) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    # Batch operations drop and recreate tables, which must not cascade; ignored inside a transaction.
+    # Batch operations drop and recreate tables, which must not cascade. Inside a transaction this
+    # pragma would be ignored.
     index.run("PRAGMA foreign_keys = OFF")
     tables = _row_counts(index)
     with _transaction(index) as connection:

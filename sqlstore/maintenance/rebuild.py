@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import uuid
 from collections.abc import Iterator
@@ -165,9 +164,9 @@ def _new_index(root: Path) -> Iterator[Path]:
         yield temporary
         with files.storage_errors("replace", index):
             if index.exists():
-                os.rename(index, old)
+                index.rename(old)
             root.joinpath(f"{INDEX_NAME}-journal").unlink(missing_ok=True)
-            os.rename(temporary, index)
+            temporary.rename(index)
             files.sync_folder(root)
             old.unlink(missing_ok=True)
     finally:

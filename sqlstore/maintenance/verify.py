@@ -117,10 +117,8 @@ class _Check:
         walk = chain.walk(self._reader, name, header_uuid, end=committed)
         for fault in walk.faults:
             self._report.add(str(fault.message), chunk=name, offset=fault.where.get("offset"))
-        if self._commits is None or row is None:
-            left_over = size - walk.end
-        else:
-            left_over = size - committed
+        unknown = self._commits is None or row is None
+        left_over = size - (walk.end if unknown else committed)
         if left_over:
             self._report.notes.append(
                 f"{name} ends with {left_over} bytes of a commit that is not in the index"
@@ -133,9 +131,7 @@ class _Check:
         names = {row.chunk: name for name, row in self._chunks.items()}
         ordered: list[Link] = []
         previous = str(NO_COMMIT)
-        number = 0
-        for row in self._commits or []:
-            number += 1
+        for number, row in enumerate(self._commits or [], start=1):
             name = names.get(row.chunk)
             link = by_place.pop((name or "", row.offset), None)
             where = {"chunk": name, "offset": row.offset}
