@@ -21,6 +21,9 @@ from sqlstore.types import Buffer, Record, SqlValue
 _Body = tuple[Buffer, int, int, int]
 """Stored bytes, raw length, CRC-32 and number of the compression."""
 
+_NOTHING: _Body = (b"", -1, 0, 0)
+"""What stands for a value that a record does not have."""
+
 
 @dataclass(slots=True)
 class FieldBlock:
@@ -74,32 +77,53 @@ def joined(blocks: Sequence[Block]) -> Block:
     )
 
 
-def encode_value(field: Field, value: object, row: int) -> _Body:
-    """Return the bytes that are stored for a value.
+class FieldEncoder:
+    """Turns the values of one field into what is stored.
 
     Parameters
     ----------
-    row
-        Which record of the writer it is, for the message of an error.
-
-    Raises
-    ------
-    EncodeError
-        The value does not fit the field's encoding.
+    field
+        The field, with its encoding and compression.
     """
-    try:
-        raw = ENCODINGS[field.encoding].encode(value)
-    except EncodeError as error:
-        raise EncodeError(error.message, field=field.name, row=row) from error
-    n_raw = len(raw)
-    if n_raw > limits.MAX_VALUE_BYTES:
-        raise EncodeError(
-            f"a value of {n_raw} bytes; the limit is {limits.MAX_VALUE_BYTES}",
-            field=field.name,
-            row=row,
-        )
-    body, number = compress(raw, COMPRESSIONS[field.compression])
-    return body, n_raw, zlib.crc32(body), number
+
+    def __init__(self, field: Field) -> None:
+        self._name = field.name
+        self._encode = ENCODINGS[field.encoding].encode
+        self._compression = COMPRESSIONS[field.compression]
+
+    def __call__(self, value: object, row: int) -> _Body:
+        """Return what is stored for a value.
+
+        Parameters
+        ----------
+        value
+            The value; None if the record has none.
+        row
+            Which record of the writer it is, for the message of an error.
+
+        Raises
+        ------
+        EncodeError
+            The value does not fit the field's encoding.
+        """
+        if value is None:
+            return _NOTHING
+        try:
+            raw = self._encode(value)
+        except EncodeError as error:
+            raise EncodeError(error.message, field=self._name, row=row) from error
+        n_raw = len(raw)
+        if n_raw > limits.MAX_VALUE_BYTES:
+            raise EncodeError(
+                f"a value of {n_raw} bytes; the limit is {limits.MAX_VALUE_BYTES}",
+                field=self._name,
+                row=row,
+            )
+        number = self._compression
+        body = raw
+        if number:
+            body, number = compress(raw, number)
+        return body, n_raw, zlib.crc32(body), number
 
 
 class RowBuffer:
@@ -114,20 +138,28 @@ class RowBuffer:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._names = schema.names
+        self._encoders = [(f.name, FieldEncoder(f)) for f in schema.fields.values()]
         self._converters = [
             (column.name, column.kind.convert, column.nullable)
             for column in schema.columns.values()
         ]
+        self._sized = [
+            position
+            for position, column in enumerate(schema.columns.values())
+            if column.kind.storage in ("TEXT", "BLOB")
+        ]
         self._key_position = list(schema.columns).index(schema.key) if schema.key else None
-        self._keys: set[SqlValue] = set()
-        self._bodies: list[list[_Body | None]] = []
-        self._metadata: list[list[SqlValue]] = []
-        self.size = 0
+        self.clear()
 
-    @property
-    def count(self) -> int:
-        """Return how many records are waiting."""
-        return len(self._metadata)
+    def clear(self) -> None:
+        """Forget the records."""
+        self._keys: set[SqlValue] = set()
+        # Lists per column, not per record: they are what a block needs, and no work for the
+        # garbage collector.
+        self._bodies: list[list[_Body]] = [[] for _ in self._encoders]
+        self._metadata: list[list[SqlValue]] = [[] for _ in self._converters]
+        self.count = 0
+        self.size = 0
 
     def append(self, record: Record, row: int) -> None:
         """Take one record.
@@ -147,34 +179,34 @@ class RowBuffer:
         if not self._names.issuperset(record):
             raise self._schema.unknown([name for name in record if name not in self._names])
         metadata = self._convert(record, row)
-        bodies = [
-            None if (value := record.get(name)) is None else encode_value(field, value, row)
-            for name, field in self._schema.fields.items()
-        ]
+        bodies = [encode(record.get(name), row) for name, encode in self._encoders]
         if self._key_position is not None:
             self._take_key(metadata[self._key_position], row)
-        self._metadata.append(metadata)
-        self._bodies.append(bodies)
-        for body in bodies:
-            if body is not None:
-                self.size += len(body[0])
+        size = self.size
+        for values, value in zip(self._metadata, metadata, strict=False):
+            values.append(value)
+        for position in self._sized:
+            size += len(metadata[position] or b"")  # type: ignore[arg-type]
+        for waiting, body in zip(self._bodies, bodies, strict=False):
+            waiting.append(body)
+            size += len(body[0])
+        self.size = size
+        self.count += 1
 
     def _convert(self, record: Record, row: int) -> list[SqlValue]:
         values: list[SqlValue] = []
-        for name, convert, nullable in self._converters:
-            value = record.get(name)
-            if value is None:
-                if not nullable:
-                    raise SchemaError("a value is required", column=name, row=row)
-                values.append(None)
-                continue
-            try:
-                stored = convert(value)
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise SchemaError(str(error), column=name, row=row) from error
-            if type(stored) is str or type(stored) is bytes:
-                self.size += len(stored)
-            values.append(stored)
+        name = ""
+        try:
+            for name, convert, nullable in self._converters:
+                value = record.get(name)
+                if value is not None:
+                    values.append(convert(value))
+                elif nullable:
+                    values.append(None)
+                else:
+                    raise ValueError("a value is required")  # noqa: TRY301 - as any other misfit
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise SchemaError(str(error), column=name, row=row) from error
         return values
 
     def _take_key(self, key: SqlValue, row: int) -> None:
@@ -184,41 +216,28 @@ class RowBuffer:
 
     def take(self) -> Block:
         """Return the records as a block and begin anew."""
-        count = self.count
-        bodies = list(zip(*self._bodies, strict=True)) or [()] * len(self._schema.fields)
-        sql = list(zip(*self._metadata, strict=True)) or [()] * len(self._schema.columns)
+        fields, columns = self._schema.fields.values(), self._schema.columns.values()
         block = Block(
-            count,
-            {
-                field.number: field_block(column)
-                for field, column in zip(self._schema.fields.values(), bodies, strict=True)
-            },
-            {
-                column.number: column.kind.build(values)
-                for column, values in zip(self._schema.columns.values(), sql, strict=True)
-            },
-            [list(values) for values in sql],
+            self.count,
+            {f.number: field_block(bodies) for f, bodies in zip(fields, self._bodies, strict=True)},
+            {c.number: c.kind.build(v) for c, v in zip(columns, self._metadata, strict=True)},
+            list(self._metadata),
         )
         self.clear()
         return block
 
-    def clear(self) -> None:
-        """Forget the records."""
-        self._bodies, self._metadata, self._keys, self.size = [], [], set(), 0
 
-
-def field_block(column: Sequence[_Body | None]) -> FieldBlock:
-    """Return the encoded values of one field, a row per record, as a block."""
-    nothing: _Body = (b"", 0, 0, 0)
-    present = np.fromiter((body is not None for body in column), bool, len(column))
-    filled = [nothing if body is None else body for body in column]
-    bodies, raw_lengths, crcs, compressions = zip(*filled, strict=True) if filled else ((),) * 4
-    zeros = np.zeros(len(filled), np.uint32)
+def field_block(encoded: Sequence[_Body]) -> FieldBlock:
+    """Return the encoded values of one field, one for every record, as a block."""
+    count = len(encoded)
+    bodies, raw_lengths, crcs, compressions = zip(*encoded, strict=True) if count else ((),) * 4
+    raw_length = np.array(raw_lengths, np.int64)
+    zeros = np.zeros(count, np.uint32)
     values = Values(
-        present=present,
+        present=raw_length >= 0,
         offset=zeros,
-        length=np.fromiter(map(len, bodies), np.uint32, len(filled)),
-        raw_length=np.array(raw_lengths, np.uint32),
+        length=np.fromiter(map(len, bodies), np.uint32, count),
+        raw_length=np.maximum(raw_length, 0).astype(np.uint32),
         items=zeros,
         crc=np.array(crcs, np.uint32),
         compression=np.array(compressions, np.uint8),

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from sqlstore.batch import Block, FieldBlock, encode_value, field_block
+from sqlstore.batch import Block, FieldBlock, FieldEncoder, field_block
 from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Column, Field, Schema
@@ -190,9 +190,8 @@ def _payload(field: Field, given: _Column | None, count: int, row: int) -> Field
             if field.compression is None:
                 return _as_it_lies(given)
         given = _python_values(field, given)
-    return field_block(
-        [None if v is None else encode_value(field, v, row + i) for i, v in enumerate(given)]
-    )
+    encode = FieldEncoder(field)
+    return field_block([encode(value, row + i) for i, value in enumerate(given)])
 
 
 def _checked_bytes(field: Field, array: pa.Array) -> pa.Array:

@@ -30,6 +30,7 @@ from sqlstore import limits, recover, replay
 from sqlstore.batch import Block, duplicate_key
 from sqlstore.errors import (
     CommitOutcomeUnknownError,
+    CorruptIndexError,
     ForkedStoreError,
     SchemaError,
     SqlstoreError,
@@ -77,14 +78,23 @@ class Committer:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._process = os.getpid()
-        self._index = Index(root / INDEX_NAME, write=True)
-        versions.check(self._index)
-        self.schema = records.schema(self._index)
-        row = records.store(self._index)
-        self._store = records.parsed_uuid(row.uuid, self._index.path)
-        self._chunk_size = row.chunk_size
-        self._reader = ChunkReader(root)
         self._lock = WriterLock(root)
+        self._reader = ChunkReader(root)
+        try:
+            self._index = Index(root / INDEX_NAME, write=True)
+        except BaseException:
+            self._lock.close()
+            raise
+        try:
+            versions.check(self._index)
+            self.schema = records.schema(self._index)
+            row = records.store(self._index)
+            self._store = records.parsed_uuid(row.uuid, self._index.path)
+        except BaseException:
+            self._lock.close()
+            self._index.close()
+            raise
+        self._chunk_size = row.chunk_size
         self._chunk: ChunkWriter | None = None
         self._to_seal: set[str] = set()
         self._is_first = True
@@ -245,6 +255,11 @@ class Committer:
                     where = {} if other is None else {"record": other}
                     return duplicate_key(self.schema, key, row=row, **where)
                 seen.add(key)
+        if "records.id" in str(error) or "blobs." in str(error):
+            return CorruptIndexError(
+                f"the index has rows of records that were never committed ({error}); "
+                f"run `sqlstore rebuild {self._root}`"
+            )
         return SchemaError(f"the store does not allow these records: {error}")
 
     def _undo(self, chunk: ChunkWriter, trailer: Trailer, error: BaseException) -> None:

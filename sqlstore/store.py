@@ -202,8 +202,11 @@ class Store(View):
             try:
                 writer.extend(records)
                 writer.commit()
-            except SqlstoreError as error:
-                error.committed = writer.ids
+            except Exception as error:
+                if len(writer.ids):
+                    error.add_note(f"records {writer.ids[0]} to {writer.ids[-1]} were committed")
+                if isinstance(error, SqlstoreError):
+                    error.committed = writer.ids
                 raise
             return writer.ids
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +77,16 @@ class Writer:
         """Return the ids of all records that this writer has committed, in the order given."""
         return np.concatenate([np.empty(0, np.int64), *self._committed])
 
+    def __del__(self) -> None:
+        waiting = getattr(self, "_rows", None)
+        if waiting is not None and (waiting.count or self._blocks):
+            warnings.warn(
+                "a writer was dropped with records that were never committed; use it in a "
+                "`with` block or call commit()",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
     def append(self, record: Record) -> None:
         """Take one record; it is durable after the next commit.
 
@@ -91,11 +102,12 @@ class Writer:
             go on.
         """
         self._committer.check_usable()
-        self._rows.append(record, self._taken)
+        rows = self._rows
+        rows.append(record, self._taken)
         self._taken += 1
         if (
-            self._rows.count >= self._commit_records
-            or self._rows.size >= self._commit_bytes
+            rows.count >= self._commit_records
+            or rows.size >= self._commit_bytes
             or time.monotonic() - self._last_commit >= self._commit_seconds
         ):
             self.commit()

@@ -11,18 +11,18 @@ from sqlstore.index.tables import METADATA, RECORD_LOCATIONS, records_table
 from sqlstore.schema import Schema
 
 
-def statements(schema: Schema) -> list[str]:
-    """Return the SQL that creates every table, index and view of a store."""
+def objects(schema: Schema) -> dict[str, str]:
+    """Return every table, index and view of a store: its name, and the SQL that creates it."""
     dialect = sqlite.dialect()
     table = records_table(schema)
-    created: list[DDLElement] = [
-        *(CreateTable(fixed) for fixed in METADATA.sorted_tables),
-        CreateTable(table),
-        *(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))),
-    ]
-    return [str(one.compile(dialect=dialect)).strip() for one in created] + [
-        RECORD_LOCATIONS.strip()
-    ]
+    created: dict[str, DDLElement] = {
+        fixed.name: CreateTable(fixed) for fixed in METADATA.sorted_tables
+    }
+    created["records"] = CreateTable(table)
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        created[str(index.name)] = CreateIndex(index)
+    sql = {name: str(one.compile(dialect=dialect)).strip() for name, one in created.items()}
+    return {**sql, "record_locations": RECORD_LOCATIONS.strip()}
 
 
 def create(index: Index, schema: Schema, row: records.StoreRow) -> None:
@@ -33,7 +33,7 @@ def create(index: Index, schema: Schema, row: records.StoreRow) -> None:
     row
         What the table ``store`` holds.
     """
-    for statement in statements(schema):
+    for statement in objects(schema).values():
         index.run(statement)
     index.run("INSERT INTO alembic_version VALUES (?)", (versions.head(),))
     records.insert_store(index, row)

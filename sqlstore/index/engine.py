@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +51,8 @@ _WRITE_SETTINGS: Final = (
     "cache_spill = OFF",
     "foreign_keys = ON",
 )
+_ROWS_PER_INSERT: Final = 64
+_MOST_PARAMETERS: Final = 30_000
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _REFUSED: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
@@ -174,10 +176,32 @@ class Index:
         """Run one statement that returns nothing."""
         self.rows(sql, parameters)
 
-    def run_many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
-        """Run one statement for every row of parameters."""
+    def insert(
+        self, table: str, names: Sequence[str], columns: Sequence[Sequence[SqlValue]]
+    ) -> None:
+        """Insert rows that are given column by column.
+
+        Many rows go into one statement, which is about twice as fast as a statement for each.
+
+        Parameters
+        ----------
+        table, names
+            Where to, as SQL identifiers.
+        columns
+            For every name a sequence of values, all of one length.
+        """
+        width, count = len(names), len(columns[0])
+        flat: list[SqlValue] = [None] * (width * count)
+        for position, column in enumerate(columns):
+            flat[position::width] = column
+        head = f"INSERT INTO {table} ({', '.join(names)}) VALUES "
+        row = f"({', '.join('?' * width)})"
+        group = max(1, min(_ROWS_PER_INSERT, _MOST_PARAMETERS // width))
         with self.mutex, self.errors():
-            self.connection.executemany(sql, rows)
+            for start in range(0, count, group):
+                rows = min(group, count - start)
+                values = flat[start * width : (start + rows) * width]
+                self.connection.execute(head + ",".join([row] * rows), values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -218,12 +242,14 @@ class Index:
             yield
         except sqlite3.IntegrityError:
             raise  # a constraint spoke: the caller knows which
-        except sqlite3.Error as error:
+        except (sqlite3.Error, sqlite3.Warning) as error:
             raise self._mapped(error) from error
         except UnicodeDecodeError as error:
             raise self._damaged(error) from error
+        except ValueError as error:  # a NUL character or a lone surrogate in the statement
+            raise QueryError(str(error)) from error
 
-    def _mapped(self, error: sqlite3.Error) -> SqlstoreError:
+    def _mapped(self, error: sqlite3.Error | sqlite3.Warning) -> SqlstoreError:
         extended: int | None = getattr(error, "sqlite_errorcode", None)
         code = None if extended is None else extended & 0xFF
         if code in _BUSY:

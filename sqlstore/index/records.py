@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +94,8 @@ class BlobRows:
 _STORE_COLUMNS = ", ".join(field.name for field in dataclasses.fields(StoreRow))
 _CHUNK_COLUMNS = ", ".join(field.name for field in dataclasses.fields(ChunkRow))
 _COMMIT_COLUMNS = ", ".join(field.name for field in dataclasses.fields(CommitRow))
-_BLOB_COLUMNS = ", ".join(field.name for field in dataclasses.fields(BlobRows))
+BLOB_NAMES = [field.name for field in dataclasses.fields(BlobRows)]
+_BLOB_COLUMNS = ", ".join(BLOB_NAMES)
 
 
 def quoted(name: str) -> str:
@@ -119,29 +119,19 @@ def insert_store(index: Index, row: StoreRow) -> None:
 
 def insert_schema(index: Index, schema: Schema) -> None:
     """Insert the fields and metadata columns of a schema."""
-    index.run_many(
-        "INSERT INTO fields (number, name, encoding, compression, position) VALUES (?, ?, ?, ?, ?)",
-        [
-            (f.number, f.name, f.encoding, f.compression, position)
-            for position, f in enumerate(schema.fields.values())
-        ],
-    )
-    index.run_many(
-        "INSERT INTO columns (number, name, type, nullable, indexed, is_key, position) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                c.number,
-                c.name,
-                str(c.type),
-                int(c.nullable),
-                int(c.index),
-                int(c.name == schema.key),
-                position,
-            )
-            for position, c in enumerate(schema.columns.values())
-        ],
-    )
+    for position, f in enumerate(schema.fields.values()):
+        index.run(
+            "INSERT INTO fields (number, name, encoding, compression, position) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (f.number, f.name, f.encoding, f.compression, position),
+        )
+    for position, c in enumerate(schema.columns.values()):
+        flags = int(c.nullable), int(c.index), int(c.name == schema.key)
+        index.run(
+            "INSERT INTO columns (number, name, type, nullable, indexed, is_key, position) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (c.number, c.name, str(c.type), *flags, position),
+        )
 
 
 def schema(index: Index) -> Schema:
@@ -246,27 +236,21 @@ def insert_records(
         A constraint does not allow it.
     """
     names = ["id", *map(quoted, schema.columns)]
-    sql = f"INSERT INTO main.records ({', '.join(names)}) VALUES ({_marks(names)})"
-    index.run_many(sql, zip(range(first, first + count), *columns, strict=True))
+    index.insert("main.records", names, [range(first, first + count), *columns])
+
+
+def blob_columns(rows: BlobRows) -> list[list[int]]:
+    """Return rows of `blobs` column by column, in the order of `BLOB_NAMES`."""
+    count = len(rows.record)
+    return [
+        [value] * count if isinstance(value, int) else value.tolist()
+        for value in (getattr(rows, name) for name in BLOB_NAMES)
+    ]
 
 
 def insert_blobs(index: Index, rows: BlobRows) -> None:
     """Insert where the values of one field lie."""
-    index.run_many(
-        f"INSERT INTO blobs ({_BLOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        zip(
-            itertools.repeat(rows.field),
-            rows.record.tolist(),
-            itertools.repeat(rows.chunk),
-            rows.offset.tolist(),
-            rows.length.tolist(),
-            rows.raw_length.tolist(),
-            rows.compression.tolist(),
-            rows.items.tolist(),
-            rows.checksum.tolist(),
-            strict=False,
-        ),
-    )
+    index.insert("blobs", BLOB_NAMES, blob_columns(rows))
 
 
 def id_of_key(index: Index, key: str, value: SqlValue) -> int | None:

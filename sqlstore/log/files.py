@@ -153,14 +153,22 @@ def write_at(descriptor: int, offset: int, buffers: Iterable[Buffer], path: Path
 
 
 def _write_group(descriptor: int, offset: int, group: list[Buffer]) -> int:
+    written = os.pwritev(descriptor, group, offset)
+    if written == sum(map(len, group)):
+        return offset + written
+    return _write_rest(descriptor, offset, group, written)
+
+
+def _write_rest(descriptor: int, offset: int, group: list[Buffer], written: int) -> int:
+    """Go on after a write that the system cut short."""
     views = [memoryview(buffer).cast("B") for buffer in group if len(buffer)]
     while views:
-        written = os.pwritev(descriptor, views, offset)
         offset += written
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
+        written = os.pwritev(descriptor, views, offset) if views else 0
     return offset
 
 

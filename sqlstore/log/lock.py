@@ -7,6 +7,7 @@ that.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlstore import limits
-from sqlstore.errors import StoreBusyError
+from sqlstore.errors import ReadOnlyError, StorageError, StoreBusyError
 from sqlstore.log import files
 
 LOCK_NAME: Final = "writer.lock"
@@ -47,8 +48,14 @@ class WriterLock:
 
     def __init__(self, root: Path) -> None:
         self._path = root / LOCK_NAME
-        with files.storage_errors("open", self._path):
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with files.storage_errors("open", self._path):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self._descriptor = os.open(self._path, flags, 0o666)
+        except StorageError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise ReadOnlyError(f"{root} cannot be written by this process") from error
+            raise
         files.carries_lock(self._descriptor)
 
     @contextmanager

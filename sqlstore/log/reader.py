@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sqlstore import limits
-from sqlstore.errors import CorruptChunkError
+from sqlstore.errors import CorruptChunkError, StoreClosedError
 from sqlstore.log import files, table
 from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, Header, Trailer
 
@@ -38,11 +38,14 @@ class ChunkReader:
         self._idle: OrderedDict[str, list[int]] = OrderedDict()
         self._mutex = threading.Lock()
         self._headers: dict[str, Header] = {}
+        self._closed = False
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
         """Lend a descriptor of a chunk; while it is lent, nobody else uses or closes it."""
         with self._mutex:
+            if self._closed:
+                raise StoreClosedError("the store is closed")
             idle = self._idle.pop(name, [])
             descriptor = idle.pop() if idle else -1
             if idle:
@@ -59,7 +62,8 @@ class ChunkReader:
         with self._mutex:
             self._idle.setdefault(name, []).append(descriptor)
             self._idle.move_to_end(name)
-            while sum(map(len, self._idle.values())) > self._most_open:
+            bound = 0 if self._closed else self._most_open
+            while sum(map(len, self._idle.values())) > bound:
                 oldest = next(iter(self._idle))
                 surplus.append(self._idle[oldest].pop(0))
                 if not self._idle[oldest]:
@@ -123,6 +127,7 @@ class ChunkReader:
     def close(self) -> None:
         """Close every file."""
         with self._mutex:
+            self._closed = True
             descriptors = [d for idle in self._idle.values() for d in idle]
             self._idle.clear()
         for descriptor in descriptors:

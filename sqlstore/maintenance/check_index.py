@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pyarrow as pa
 
 from sqlstore import replay
@@ -15,7 +13,6 @@ from sqlstore.schema import Schema
 from sqlstore.types import SqlValue
 
 _ADVICE = "run `sqlstore rebuild`"
-_BLOB_NAMES = [field.name for field in dataclasses.fields(records.BlobRows)]
 
 
 def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
@@ -26,18 +23,24 @@ def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
                 report.add(f"index.sqlite is damaged: {line}; {_ADVICE}")
     with report.catching():
         found = {
-            _squeezed(sql)
-            for (sql,) in index.rows("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+            str(name): str(sql or "")
+            for name, sql in index.rows("SELECT name, sql FROM sqlite_schema")
+            if not str(name).startswith("sqlite_autoindex_")
         }
-        expected = {_squeezed(sql) for sql in ddl.statements(schema)}
-        for sql in sorted(expected - found):
-            report.add(f"index.sqlite lacks: {sql}; {_ADVICE}")
-        for sql in sorted(found - expected):
-            report.add(f"index.sqlite has something that is not sqlstore's: {sql}; {_ADVICE}")
+        expected = ddl.objects(schema)
+        for name in sorted(expected.keys() - found.keys()):
+            report.add(f"index.sqlite lacks {name}; {_ADVICE}")
+        for name in sorted(found.keys() - expected.keys()):
+            message = f"index.sqlite has something that is not sqlstore's, {name}: {found[name]}"
+            report.add(f"{message}; {_ADVICE}")
+        for name in sorted(expected.keys() & found.keys()):
+            if _squeezed(found[name]) != _squeezed(expected[name]):
+                report.add(f"index.sqlite declares {name} otherwise: {found[name]}; {_ADVICE}")
 
 
 def _squeezed(sql: str) -> str:
-    return " ".join(sql.split())
+    """Return SQL without what may differ between versions of SQLAlchemy."""
+    return "".join(sql.split()).replace('"', "").lower()
 
 
 def check_rows(
@@ -53,7 +56,9 @@ def check_rows(
     for field in schema.fields.values():
         with report.catching(field=field.name):
             values = replay.all_values(batch, schema)[field.number]
-            expected_rows = _blob_tuples(replay.blob_rows(trailer, field.number, values))
+            expected_rows = zip(
+                *records.blob_columns(replay.blob_rows(trailer, field.number, values)), strict=True
+            )
             found_rows = {
                 row[1]: row for row in records.blob_rows(index, field.number, first, count)
             }
@@ -95,18 +100,9 @@ def _compare_blob(
     if found is None:
         report.add(f"the index lacks the value; {_ADVICE}", record=expected[1], field=field)
     elif found != expected:
-        pairs = zip(_BLOB_NAMES, expected, found, strict=True)
+        pairs = zip(records.BLOB_NAMES, expected, found, strict=True)
         wrong = ", ".join(f"{name} {f} instead of {e}" for name, e, f in pairs if e != f)
         report.add(f"the index has {wrong}; {_ADVICE}", record=expected[1], field=field)
-
-
-def _blob_tuples(rows: records.BlobRows) -> list[tuple[int, ...]]:
-    count = len(rows.record)
-    columns = [
-        [value] * count if isinstance(value, int) else value.tolist()
-        for value in (getattr(rows, name) for name in _BLOB_NAMES)
-    ]
-    return list(zip(*columns, strict=True))
 
 
 def check_totals(index: Index, n_records: int, n_values: int, report: Report) -> None:

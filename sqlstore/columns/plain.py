@@ -1,0 +1,174 @@
+"""Booleans, numbers, text, bytes and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sqlstore.columns.base import ColumnType, shown, to_list
+from sqlstore.types import SqlValue
+
+MAX_SQL_INTEGER: Final = 2**63 - 1
+
+
+class Bool(ColumnType):
+    """True or False."""
+
+    name = "bool"
+    arrow = pa.bool_()
+    storage = "INTEGER"
+    plain = pa.int64()
+    can_be_key = False
+
+    def convert(self, value: Any) -> SqlValue:
+        if isinstance(value, (bool, np.bool_)):
+            return int(value)
+        raise TypeError(f"expected True or False, got {shown(value)}")
+
+    def accept(self, array: pa.Array) -> pa.Array:
+        if array.type not in (self.arrow, pa.null()):
+            raise ValueError(f"{array.type} values do not fit a bool column")
+        return array.cast(self.arrow)
+
+    def to_sql(self, array: pa.Array) -> list[SqlValue]:
+        return to_list(array)
+
+
+class Integer(ColumnType):
+    """Integers of 8 to 64 bits, with or without sign."""
+
+    storage = "INTEGER"
+
+    def __init__(self, arrow: pa.DataType) -> None:
+        self.name = str(arrow)
+        self.arrow = self.plain = arrow
+        limits = np.iinfo(self.name)
+        self.lowest = int(limits.min)
+        self.highest = min(int(limits.max), MAX_SQL_INTEGER)
+
+    def convert(self, value: Any) -> SqlValue:
+        if type(value) is not int:
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+                raise TypeError(f"expected an integer, got {shown(value)}")
+            value = int(value)
+        if self.lowest <= value <= self.highest:
+            return value  # type: ignore[no-any-return]
+        raise OverflowError(f"{value} is not between {self.lowest} and {self.highest}")
+
+    def accept(self, array: pa.Array) -> pa.Array:
+        if pa.types.is_string(array.type) or pa.types.is_boolean(array.type):
+            raise ValueError(f"{array.type} values do not fit a {self.name} column")
+        array = super().accept(array)
+        if self.name == "uint64" and len(array) > array.null_count:
+            highest = pc.max(array).as_py()
+            if highest > MAX_SQL_INTEGER:
+                raise ValueError(f"{highest} is above 2**63 - 1, the largest integer of SQLite")
+        return array
+
+
+class Float(ColumnType):
+    """Floating-point numbers; NaN is NULL for SQLite only."""
+
+    storage = "REAL"
+    can_be_key = False
+
+    def __init__(self, arrow: pa.DataType, name: str) -> None:
+        self.name = name
+        self.arrow = arrow
+        self.plain = arrow
+
+    def convert(self, value: Any) -> SqlValue:
+        if type(value) is not float:
+            if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+                raise TypeError(f"expected a number, got {shown(value)}")
+            value = float(value)
+        if self.name == "float64":
+            return value  # type: ignore[no-any-return]
+        with np.errstate(over="ignore"):
+            single = float(np.float32(value))
+        if math.isinf(single) and not math.isinf(value):
+            raise OverflowError(f"{value} is too large for float32")
+        return single
+
+    def accept(self, array: pa.Array) -> pa.Array:
+        if pa.types.is_string(array.type) or pa.types.is_boolean(array.type):
+            raise ValueError(f"{array.type} values do not fit a {self.name} column")
+        return super().accept(array)
+
+    def to_sql(self, array: pa.Array) -> list[SqlValue]:
+        return to_list(array)
+
+
+class String(ColumnType):
+    """Text that UTF-8 can hold."""
+
+    name = "string"
+    arrow = plain = pa.string()
+    storage = "TEXT"
+
+    def convert(self, value: Any) -> SqlValue:
+        if type(value) is not str:
+            if not isinstance(value, str):
+                raise TypeError(f"expected a string, got {shown(value)}")
+            value = str.__str__(value)
+        if not value.isascii():
+            value.encode()  # lone surrogates have no UTF-8 form
+        return value  # type: ignore[no-any-return]
+
+    def accept(self, array: pa.Array) -> pa.Array:
+        kinds = (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_dictionary,
+            pa.types.is_null,
+        )
+        if not any(kind(array.type) for kind in (*kinds, pa.types.is_string_view)):
+            raise ValueError(f"{array.type} values do not fit a {self.name} column")
+        array = super().accept(array)
+        array.validate(full=True)
+        return array
+
+
+class Json(String):
+    """Anything that JSON can hold, kept as its text."""
+
+    name = "json"
+    can_be_key = False
+
+    def convert(self, value: Any) -> SqlValue:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+        return text
+
+    def accept(self, array: pa.Array) -> pa.Array:
+        if pa.types.is_nested(array.type):
+            values = [None if v is None else self.convert(v) for v in array.to_pylist()]
+            return self.build(values)
+        array = super().accept(array)
+        for text in array.to_pylist():
+            if text is not None:
+                json.loads(text)
+        return array
+
+    def to_python(self, array: pa.Array) -> list[object]:
+        return [None if text is None else json.loads(text) for text in array.to_pylist()]
+
+
+class Binary(ColumnType):
+    """Bytes."""
+
+    name = "binary"
+    arrow = plain = pa.binary()
+    storage = "BLOB"
+
+    def convert(self, value: Any) -> SqlValue:
+        if type(value) is bytes:
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        raise TypeError(f"expected bytes, got {shown(value)}")
