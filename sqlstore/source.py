@@ -64,7 +64,7 @@ class Source:
             self.commit = 0
             self._chunks = ChunkReader(root)
             self._segments = Segments(self._chunks)
-            self._queries = Queries(self._index, 0)
+            self._queries = Queries(self._index, self.schema, 0)
             self.refresh()
         except BaseException:
             self._index.close()

@@ -136,8 +136,8 @@ class Store(View):
         Returns
         -------
         pyarrow.Table
-            Columns of int64, double, string or binary, as SQLite stores them; `to_arrow` gives the
-            declared types.
+            A column that is a metadata column has its declared type; one that is computed is int64,
+            double, string or binary. NaN is null here, as it is NULL for SQLite.
 
         Raises
         ------

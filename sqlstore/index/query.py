@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from sqlstore.errors import QueryError
+from sqlstore.errors import CorruptIndexError, QueryError
 from sqlstore.index.engine import Index
 from sqlstore.index.values import bindable_all
+from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
 _ALLOWED: Final = {
@@ -36,9 +37,12 @@ _ALLOWED_PRAGMAS: Final = {
 }
 _TOKENS: Final = re.compile(
     r"""'(?:[^']|'')*' | --[^\n]* | /\*.*?(?:\*/|\Z) | `(?:[^`]|``)*` | \[[^\]]*\]
-    | (?P<quoted>"(?:[^"]|"")*") | (?P<bracket>[()])""",
+    | (?P<quoted>"(?:[^"]|"")*") | (?P<bracket>[()]) | (?P<parameter>(?<!\w)[:@$]\w+)""",
     re.DOTALL | re.VERBOSE,
 )
+
+
+_RESULT: Final = "sqlstore_result"
 
 
 class Queries:
@@ -48,12 +52,15 @@ class Queries:
     ----------
     index
         The connection; it is set up so that it can only read.
+    schema
+        Gives result columns their declared types.
     next_record_id
         Records with this id or above are hidden.
     """
 
-    def __init__(self, index: Index, next_record_id: int) -> None:
+    def __init__(self, index: Index, schema: Schema, next_record_id: int) -> None:
         self._index = index
+        self._schema = schema
         self._next = next_record_id
         index.when_opened.append(self._prepare)
         self._prepare(index.connection)
@@ -111,10 +118,48 @@ class Queries:
 
     def table(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any statement that only reads."""
-        names, rows = self._run(_strict_quotes(sql), parameters)
+        strict = _strict_quotes(sql)
+        names, rows = self._run(strict, parameters)
+        plain = self._plain_columns(strict)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-        arrays = [_column(name, values) for name, values in zip(names, columns, strict=True)]
+        arrays = [
+            self._declared(name, values) if position in plain else _column(name, values)
+            for position, (name, values) in enumerate(zip(names, columns, strict=True))
+        ]
         return pa.Table.from_arrays(arrays, names=names)
+
+    def _plain_columns(self, sql: str) -> set[int]:
+        """Return which result columns are metadata columns, and not computed from them.
+
+        SQLite tells it of a view: there, a column that is computed has no type. Parameters are not
+        allowed in a view; NULL in their place changes no type.
+        """
+        index = self._index
+        without = _TOKENS.sub(lambda match: "NULL" if match["parameter"] else match[0], sql)
+        with index.mutex:
+            connection = index.connection
+            connection.set_authorizer(None)
+            try:
+                connection.execute(f"CREATE TEMP VIEW {_RESULT} AS {without}")
+                described = connection.execute(f"PRAGMA table_info({_RESULT})").fetchall()
+                connection.execute(f"DROP VIEW temp.{_RESULT}")
+            except (sqlite3.Error, sqlite3.Warning):  # such as EXPLAIN: not a statement for a view
+                described = []
+            finally:
+                connection.set_authorizer(_authorize)
+        return {
+            position
+            for position, name, storage, *_ in described
+            if storage and name in self._schema.columns
+        }
+
+    def _declared(self, name: str, values: tuple[Any, ...]) -> pa.Array:
+        try:
+            return self._schema.columns[name].kind.build(values)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise CorruptIndexError(
+                f"column {name} of the index holds a value that was never committed: {error}"
+            ) from error
 
     def _ids(self, sql: str, parameters: Mapping[str, object]) -> Ids:
         rows = self._run(sql, parameters)[1]
@@ -171,7 +216,7 @@ def _expression(text: str) -> str:
 
 
 def _column(name: str, values: tuple[Any, ...]) -> pa.Array:
-    """Return a result column: int64, double, string or binary, as SQLite stores it."""
+    """Return a computed column: int64, double, string or binary, as SQLite has it."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         values = tuple(None if value is None else float(value) for value in values)
