@@ -7,37 +7,97 @@ read exactly the records they chose.
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 """
 
-from sqlstore import errors
 from sqlstore.create import create
-from sqlstore.errors import *  # noqa: F403
+from sqlstore.errors import (
+    ChecksumError,
+    CommitOutcomeUnknownError,
+    CorruptChunkError,
+    CorruptIndexError,
+    CorruptStoreError,
+    DecodeError,
+    DuplicateKeyError,
+    EncodeError,
+    ForkedLogError,
+    ForkedStoreError,
+    IndexBehindLogError,
+    MigrationError,
+    MigrationRequiredError,
+    MissingChunkError,
+    MissingPackageError,
+    NotAStoreError,
+    QueryError,
+    ReadOnlyError,
+    RecordNotFoundError,
+    SchemaError,
+    SqlstoreError,
+    StorageError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreExistsError,
+    StoreFullError,
+    StoreNotFoundError,
+    StoreTooNewError,
+    TruncatedChunkError,
+    UnknownNameError,
+    VersionError,
+)
 from sqlstore.limits import GiB, KiB, MiB
-from sqlstore.maintenance.migrate import migrate
+from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
-from sqlstore.maintenance.verify import Fault, Report
+from sqlstore.maintenance.report import Fault, Report
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.store import Store, open
 from sqlstore.version import __version__
 from sqlstore.view import View
 from sqlstore.writer import Writer
 
-__all__ = sorted(
-    [
-        *errors.__all__,
-        "Column",
-        "Fault",
-        "Field",
-        "GiB",
-        "KiB",
-        "MiB",
-        "Report",
-        "Schema",
-        "Store",
-        "View",
-        "Writer",
-        "__version__",
-        "create",
-        "migrate",
-        "open",
-        "rebuild",
-    ]
-)
+__all__ = [
+    "ChecksumError",
+    "Column",
+    "CommitOutcomeUnknownError",
+    "CorruptChunkError",
+    "CorruptIndexError",
+    "CorruptStoreError",
+    "DecodeError",
+    "DuplicateKeyError",
+    "EncodeError",
+    "Fault",
+    "Field",
+    "ForkedLogError",
+    "ForkedStoreError",
+    "GiB",
+    "IndexBehindLogError",
+    "KiB",
+    "MiB",
+    "Migration",
+    "MigrationError",
+    "MigrationRequiredError",
+    "MissingChunkError",
+    "MissingPackageError",
+    "NotAStoreError",
+    "QueryError",
+    "ReadOnlyError",
+    "RecordNotFoundError",
+    "Report",
+    "Schema",
+    "SchemaError",
+    "SqlstoreError",
+    "StorageError",
+    "Store",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreExistsError",
+    "StoreFullError",
+    "StoreNotFoundError",
+    "StoreTooNewError",
+    "TruncatedChunkError",
+    "UnknownNameError",
+    "VersionError",
+    "View",
+    "Writer",
+    "__version__",
+    "create",
+    "migrate",
+    "open",
+    "rebuild",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
@@ -166,6 +167,8 @@ class View:
     def __getitem__(self, key: slice | ArrayLike) -> View: ...
     def __getitem__(self, key: SupportsIndex | slice | ArrayLike) -> dict[str, Any] | View:
         """Return the record at a position, or the view of several positions."""
+        if type(key) is int:  # the usual case; asking for SupportsIndex takes microseconds
+            return self._fetch([self._id_at(key)])[0]
         if isinstance(key, slice):
             return self._with(self._record_ids()[key])
         if isinstance(key, SupportsIndex) and not isinstance(key, (np.ndarray, bool, np.bool_)):
@@ -183,12 +186,9 @@ class View:
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return records by id."""
-        array = np.asarray(ids, np.int64)
-        metadata = self._source.metadata(array, self._columns)
+        metadata = self._source.metadata(_as_range(ids), self._columns) if self._columns else []
         values = [
-            column.kind.to_python(
-                chunked.combine_chunks() if len(chunked.chunks) != 1 else chunked.chunk(0)
-            )
+            column.kind.to_python(chunked.combine_chunks())
             for column, chunked in zip(self._columns, metadata, strict=True)
         ]
         found = []
@@ -257,3 +257,13 @@ class View:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _as_range(ids: Sequence[int]) -> range | Ids:
+    """Return consecutive ids as a range, whose metadata is a slice and needs no gathering."""
+    if not ids:
+        return range(0)
+    first, count = ids[0], len(ids)
+    if ids[-1] == first + count - 1 and all(a + 1 == b for a, b in itertools.pairwise(ids)):
+        return range(first, first + count)
+    return np.asarray(ids, np.int64)

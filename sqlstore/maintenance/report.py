@@ -62,18 +62,16 @@ class Report:
         return not self.faults
 
     def __str__(self) -> str:
-        verdict = "no faults" if self else f"{len(self.faults)} faults"
-        counted = (
-            f"{verdict} in {self.records} records, {self.values} values ({self.n_bytes} bytes), "
-            f"{self.commits} commits, {self.chunks} chunks"
-        )
-        return "\n".join(
-            [
-                counted,
-                *(f"fault: {f}" for f in self.faults),
-                *(f"note: {n}" for n in self.notes),
-            ]
-        )
+        verdict = _counted(len(self.faults), "fault") if self.faults else "no faults"
+        checked = [
+            _counted(self.records, "record"),
+            f"{_counted(self.values, 'value')} ({_counted(self.n_bytes, 'byte')})",
+            _counted(self.commits, "commit"),
+            _counted(self.chunks, "chunk"),
+        ]
+        faults = [f"fault: {fault}" for fault in self.faults]
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([f"{verdict} in {', '.join(checked)}", *faults, *notes])
 
     def add(self, message: str, **where: Any) -> None:
         """Add a fault."""
@@ -93,3 +91,7 @@ class Report:
                 k: v for k, v in error.where.items() if k in ("record", "field", "chunk", "offset")
             }
             self.add(error.message, **{**where, **known})
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

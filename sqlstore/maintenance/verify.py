@@ -16,11 +16,9 @@ from sqlstore.log.chain import Link
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT, CommitKind, check_readable
 from sqlstore.maintenance import check_index, check_log
-from sqlstore.maintenance.report import Fault, Report
+from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
-
-__all__ = ["Fault", "Report", "verify"]
 
 
 def verify(root: Path) -> Report:

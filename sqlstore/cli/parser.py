@@ -1,0 +1,167 @@
+"""Commands and options. `docs/cli.md` describes all of them, and a test holds it to that."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from sqlstore.cli import commands, export
+from sqlstore.version import __version__
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0    everything is fine
+  1    verify found faults
+  2    wrong usage, or the command could not be carried out
+  3    the store is damaged
+  130  interrupted
+  141  nobody reads the output any more
+"""
+
+_Command = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the same words as every other error of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.format_usage()}sqlstore: error: {message}\n")
+
+
+class _Commands:
+    """Adds the commands one by one, each with what all of them take."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        self, name: str, run: _Command, summary: str, details: str = ""
+    ) -> argparse.ArgumentParser:
+        """Add a command."""
+        command: argparse.ArgumentParser = self._commands.add_parser(
+            name, help=summary, description=f"{_sentence(summary)} {details}", allow_abbrev=False
+        )
+        command.add_argument("store", metavar="STORE", type=Path, help="the folder of the store")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON document, for programs"
+        )
+        command.set_defaults(run=run)
+        return command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="sqlstore",
+        description="Look at, check and mend a store of records.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sqlstore {__version__}")
+    add = _Commands(parser)
+    add.add("info", commands.info, "what a store holds: its schema, how many records, how large")
+    _add_head(add)
+    _add_sql(add)
+    add.add(
+        "verify",
+        commands.verify,
+        "check every stored byte, commit and index row",
+        "Nothing is changed. The exit code is 1 if there are faults.",
+    )
+    add.add(
+        "rebuild",
+        commands.rebuild,
+        "make index.sqlite anew from the chunk files",
+        "The chunk files are not changed.",
+    )
+    add.add(
+        "migrate",
+        commands.migrate,
+        "bring the index of an older store up to date",
+        "A copy of the index as it was is kept beside it.",
+    )
+    _add_export(add)
+    return parser
+
+
+def _add_head(add: _Commands) -> None:
+    head = add.add(
+        "head",
+        commands.head,
+        "the metadata of the first records",
+        "For every field, the size of its value in bytes.",
+    )
+    head.add_argument(
+        "-n", type=_count, default=10, metavar="COUNT", help="how many records (default: 10)"
+    )
+    _add_where(head)
+    head.add_argument(
+        "--columns",
+        type=_names,
+        metavar="NAMES",
+        help="only these metadata columns and fields, in this order, with commas between",
+    )
+
+
+def _add_sql(add: _Commands) -> None:
+    sql = add.add(
+        "sql",
+        commands.sql,
+        "the result of an SQL statement that only reads",
+        "The table `records` has a row per record: `id` and every metadata column. Values are "
+        "shown as SQLite stores them: timestamps as microseconds and dates as days since 1970, "
+        "booleans as 0 and 1.",
+    )
+    sql.add_argument("sql", metavar="SQL", help="one statement, in quotes")
+    sql.add_argument(
+        "--limit", type=_count, metavar="COUNT", help="show at most so many rows of the result"
+    )
+
+
+def _add_export(add: _Commands) -> None:
+    command = add.add(
+        "export",
+        export.export,
+        "write the metadata to a Parquet, CSV or Arrow file",
+        "The file appears under its name only when it is complete.",
+    )
+    command.add_argument("out", metavar="OUT", type=Path, help="the file to write")
+    _add_where(command)
+    command.add_argument(
+        "--format",
+        choices=tuple(export.FORMATS),
+        help="what to write; the suffix of OUT tells by default",
+    )
+    command.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--where", metavar="SQL", help="only records for which this SQL condition holds"
+    )
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return count
+
+
+def _names(text: str) -> list[str]:
+    """Return the names in a list; one that has a comma in it stands in double quotes."""
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not names or not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names such as label,width")
+    return names
