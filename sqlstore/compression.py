@@ -23,6 +23,7 @@ COMPRESSIONS: Final[dict[str | None, int]] = {None: 0, "lz4": 1, "zstd": 2, "gzi
 NAMES: Final = {number: name for name, number in COMPRESSIONS.items()}
 
 _LZ4_RATIO: Final = 255
+_LZ4_MOST: Final = 0x7E000000  # bytes that an LZ4 block can hold
 _ZSTD = pa.Codec("zstd")
 
 
@@ -31,6 +32,8 @@ def _compress_zstd(data: Buffer) -> bytes:
 
 
 def _compress_lz4(data: Buffer) -> bytes:
+    if len(data) > _LZ4_MOST:
+        return bytes(data)
     return lz4.block.compress(data, store_size=False)  # type: ignore[no-any-return]
 
 
@@ -109,8 +112,19 @@ def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
     return result
 
 
+_FAILURES: Final = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    lz4.block.LZ4BlockError,
+)
+
+
 def _run(function: Callable[[Buffer, int], Any], data: Buffer, raw_length: int) -> Buffer:
     try:
         return function(data, raw_length)  # type: ignore[no-any-return]
-    except (ValueError, OSError, RuntimeError, OverflowError, MemoryError, zlib.error) as error:
+    except _FAILURES as error:
         raise DecodeError(f"cannot decompress: {error}") from error

@@ -93,8 +93,10 @@ class _Array(Encoding):
         if not isinstance(value, (np.ndarray, np.generic)):
             raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
         array = np.asarray(value)
-        if array.dtype.kind not in _PLAIN_KINDS:
+        if array.dtype.kind not in _PLAIN_KINDS or not array.dtype.itemsize:
             raise EncodeError(f"arrays of dtype {array.dtype} cannot be stored")
+        if isinstance(value, np.ma.MaskedArray):
+            raise EncodeError("a masked array would lose its mask; store values and mask as two")
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         name = array.dtype.str.encode("ascii")
         header = _ARRAY_HEADER.pack(_FORTRAN if fortran else 0, array.ndim, len(name))

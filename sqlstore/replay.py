@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import checksum
+from sqlstore.errors import CorruptChunkError
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.limits import FORMAT_VERSION
@@ -169,7 +170,11 @@ def insert_from_log(
     StoreTooNewError
         It is of a kind that this version does not know.
     """
-    if check_readable(trailer, name) and trailer.kind == CommitKind.APPEND:
+    if trailer.kind == CommitKind.CREATE:
+        raise CorruptChunkError(
+            "only the first commit creates a store", chunk=name, offset=trailer.table_end
+        )
+    if check_readable(trailer, name):
         batch = reader.table(name, trailer)
         insert_append(index, schema, trailer, all_values(batch, schema), sql_columns(batch, schema))
     insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)

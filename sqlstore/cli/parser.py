@@ -112,9 +112,9 @@ def _add_sql(add: _Commands) -> None:
         "sql",
         commands.sql,
         "the result of an SQL statement that only reads",
-        "The table `records` has a row per record: `id` and every metadata column. Values are "
-        "shown as SQLite stores them: timestamps as microseconds and dates as days since 1970, "
-        "booleans as 0 and 1.",
+        "The table `records` has a row per record: `id` and every metadata column. A result column "
+        "that is a metadata column keeps its declared type; a computed one is as SQLite has it: "
+        "timestamps are microseconds and dates days since 1970, booleans 0 or 1.",
     )
     sql.add_argument("sql", metavar="SQL", help="one statement, in quotes")
     sql.add_argument(

@@ -84,8 +84,7 @@ def render(columns: Sequence[TextColumn]) -> list[str]:
         cells = zip(row, shown, strict=True)
         lines.append(_line([_aligned(t, width, to_right=c.to_right) for t, (c, width) in cells]))
     if hidden := [column.heading for column in columns[len(shown) :]]:
-        left_out = f"not shown, for lack of room: {', '.join(hidden)}"
-        lines.append(shortened(left_out, terminal_width()))
+        lines.append(shortened(f"no room for: {', '.join(hidden)}", terminal_width()))
     return lines
 
 

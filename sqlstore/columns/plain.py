@@ -134,6 +134,10 @@ class String(ColumnType):
         return array
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 class Json(String):
     """Anything that JSON can hold, kept as its text."""
 
@@ -152,7 +156,7 @@ class Json(String):
         array = super().accept(array)
         for text in array.to_pylist():
             if text is not None:
-                json.loads(text)
+                json.loads(text, parse_constant=_refuse_constant)
         return array
 
     def to_python(self, array: pa.Array) -> list[object]:

@@ -62,7 +62,7 @@ class Timestamp(ColumnType):
         if isinstance(value, np.datetime64) and not np.isnat(value):
             if self.zone is not None:
                 raise TypeError("a NumPy datetime has no zone, but the column has one")
-            return int(_exactly(value, "us").astype(np.int64))
+            return self._within(int(_exactly(value, "us").astype(np.int64)), value)
         if not isinstance(value, dt.datetime):
             raise TypeError(f"expected a datetime, got {shown(value)}")
         if (value.tzinfo is None) != (self.zone is None):
@@ -74,9 +74,11 @@ class Timestamp(ColumnType):
             raise ValueError(f"{value!r} is finer than a microsecond")
         if type(value) is not dt.datetime and hasattr(value, "to_pydatetime"):
             value = value.to_pydatetime()
-        since: int = (value - (_EPOCH_UTC if self.zone else _EPOCH)) // _MICROSECOND
+        return self._within((value - (_EPOCH_UTC if self.zone else _EPOCH)) // _MICROSECOND, value)
+
+    def _within(self, since: int, value: object) -> int:
         if not self.first <= since <= self.last:
-            raise ValueError(f"{value!r} is too near the end of what its zone can hold")
+            raise ValueError(f"{value!r} is before the year 1 or after the year 9999")
         return since
 
     def accept(self, array: pa.Array) -> pa.Array:

@@ -191,7 +191,10 @@ class _Check:
         self._report.records += link.trailer.records
         batch: pa.RecordBatch | None = None
         with self._report.catching(chunk=link.chunk, offset=link.trailer.table_end):
-            if check_readable(link.trailer, link.chunk) and link.trailer.kind == CommitKind.APPEND:
+            if link.trailer.kind == CommitKind.CREATE:
+                if link.trailer.number != 1:
+                    self._report.add("only the first commit creates a store", chunk=link.chunk)
+            elif check_readable(link.trailer, link.chunk):
                 batch = check_log.check_append(self._reader, schema, link, self._report)
         if batch is not None and index is not None:
             check_index.check_rows(index, schema, link.trailer, batch, self._report)
