@@ -206,7 +206,10 @@ class Committer:
                 self._undo(chunk, trailer, error)
                 raise
         chunk.committed(trailer)
-        self._lock.clear_pending()
+        try:
+            self._lock.clear_pending()
+        except StorageError as error:
+            self._failure = error  # this commit stands, and what is still named does no harm
         return trailer
 
     def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:

@@ -7,6 +7,7 @@ COMMIT leaves a hot journal, which SQLite rolls back itself, on a connection tha
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from sqlstore.errors import (
@@ -22,7 +23,7 @@ from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE
 from sqlstore.replay import insert_from_log
 from sqlstore.schema import Schema
 
@@ -71,6 +72,34 @@ def _roll_back_journal(root: Path) -> None:
         ) from error
 
 
+def refuse_behind(index: Index, reader: ChunkReader) -> None:
+    """Raise if the index is an older copy than the chunks; a single commit may be under way.
+
+    Raises
+    ------
+    IndexBehindLogError
+        The chunks hold two commits or more that the index lacks.
+    """
+    newest = max(
+        (_last_number(reader, name) for name in _grown_chunks(index, reader.root)), default=0
+    )
+    known = records.last_commit(index).number
+    if newest > known + 1:
+        raise IndexBehindLogError(
+            f"index.sqlite ends at commit {known}, the chunks hold commit {newest}: it is an older "
+            f"copy; run `sqlstore rebuild {reader.root}`"
+        )
+
+
+def _last_number(reader: ChunkReader, name: str) -> int:
+    """Return the number of the commit that a chunk ends with, or 0 if it does not end with one."""
+    with contextlib.suppress(CorruptChunkError, StoreTooNewError):
+        end = reader.size(name)
+        trailer = reader.trailer(name, end - TRAILER_SIZE, reader.header(name).chunk)
+        return trailer.number if trailer is not None else 0
+    return 0
+
+
 def settle(
     index: Index, schema: Schema, reader: ChunkReader, lock: WriterLock, *, thorough: bool
 ) -> None:
@@ -89,7 +118,10 @@ def settle(
         The log holds commits that do not connect to the index.
     """
     pending = lock.pending()
-    names = set(_grown_chunks(index, reader.root)) if thorough else set()
+    names: set[str] = set()
+    if thorough:
+        grown = _grown_chunks(index, reader.root)
+        names = {name for name in grown if not _is_being_written(reader.root, name)}
     if pending is not None:
         names.add(pending.chunk)
     if not names:
@@ -114,13 +146,12 @@ def settle(
 
 
 def _grown_chunks(index: Index, root: Path) -> list[str]:
-    """Return the chunks that hold more than the index knows and that nobody appends to."""
+    """Return the chunks that are not as the index knows them."""
     known = {row.name: row for row in records.chunks(index)}
     grown = []
     for name in files.chunk_names(root):
         row = known.get(name)
-        differs = row is None or (not row.sealed and files.chunk_size(root, name) != row.size)
-        if differs and not _is_being_written(root, name):
+        if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
             grown.append(name)
     return grown
 

@@ -63,6 +63,7 @@ class Source:
             self.next_record = 0
             self.commit = 0
             self._chunks = ChunkReader(root)
+            recover.refuse_behind(self._index, self._chunks)
             self._segments = Segments(self._chunks)
             self._queries = Queries(self._index, self.schema, 0)
             self.refresh()

@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from sqlstore.errors import (
     MissingChunkError,
     NotAStoreError,
     StorageError,
+    StoreBusyError,
     StoreFullError,
     StoreNotFoundError,
     TruncatedChunkError,
@@ -29,6 +31,8 @@ from sqlstore.types import Buffer
 CHUNKS_FOLDER: Final = "chunks"
 CHUNK_NAME: Final = re.compile(r"\d{6,10}-[0-9a-f]{8}\.chunk")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FIRST_PAUSE: Final = 0.0005
+_LONGEST_PAUSE: Final = 0.01
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS
 
 
@@ -212,6 +216,25 @@ def try_lock(descriptor: int, path: Path) -> bool:
             f"cannot lock {path}: {error}; the file system must support flock"
         ) from error
     return True
+
+
+def lock(descriptor: int, path: Path, timeout: float) -> None:
+    """Take the exclusive `flock` of an open file, waiting for it.
+
+    Raises
+    ------
+    StoreBusyError
+        Somebody else held it for ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while not try_lock(descriptor, path):
+        if time.monotonic() > deadline:
+            raise StoreBusyError(
+                f"another process held {path} for {timeout:.0f} seconds; try again"
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def unlock(descriptor: int) -> None:

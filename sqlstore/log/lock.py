@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from sqlstore import limits
-from sqlstore.errors import ReadOnlyError, StorageError, StoreBusyError
+from sqlstore.errors import ReadOnlyError, StorageError
 from sqlstore.log import files
 
 LOCK_NAME: Final = "writer.lock"
 _TEXT_SIZE: Final = 512
-_FIRST_PAUSE: Final = 0.0005
-_LONGEST_PAUSE: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +69,11 @@ class WriterLock:
         StoreBusyError
             Somebody else held it all the time.
         """
-        self._acquire(timeout)
+        files.lock(self._descriptor, self._path, timeout)
         try:
             yield
         finally:
             files.unlock(self._descriptor)
-
-    def _acquire(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        pause = _FIRST_PAUSE
-        while not files.try_lock(self._descriptor, self._path):
-            if time.monotonic() > deadline:
-                raise StoreBusyError(
-                    f"another writer held {self._path} for {timeout:.0f} seconds; try again"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def pending(self) -> Pending | None:
         """Return the commit that the last owner named and did not clear.
@@ -98,9 +84,10 @@ class WriterLock:
         text = os.pread(self._descriptor, _TEXT_SIZE, 0)
         try:
             found = json.loads(text)["pending"]
-            return Pending(str(found["chunk"]), int(found["offset"]), int(found["commit"]))
+            pending = Pending(str(found["chunk"]), int(found["offset"]), int(found["commit"]))
         except (ValueError, KeyError, TypeError):
             return None
+        return pending if files.CHUNK_NAME.fullmatch(pending.chunk) else None
 
     def name_pending(self, pending: Pending) -> None:
         """Say which trailer is about to be appended."""

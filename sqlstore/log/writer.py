@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sqlstore import limits
 from sqlstore.errors import CorruptChunkError
 from sqlstore.log import files
 from sqlstore.log.segment import HEADER_SIZE, Header, Trailer, align
@@ -49,9 +50,10 @@ class ChunkWriter:
         chunk = uuid.uuid4()
         path = root / files.CHUNKS_FOLDER / f"{sequence:06d}-{secrets.token_hex(4)}.chunk"
         descriptor = files.create_exclusively(path)
-        files.try_lock(descriptor, path)
         writer = cls(path, descriptor, chunk, HEADER_SIZE)
         try:
+            # Another writer may hold it for the instant in which it looks whether anybody does.
+            files.lock(descriptor, path, limits.LOCK_SECONDS)
             files.write_at(descriptor, 0, [Header(store, chunk).pack()], path)
         except BaseException:
             writer.abandon()

@@ -112,16 +112,16 @@ class _Check:
                     f"the index says uuid {row.uuid}, the header {header_uuid}", chunk=name
                 )
         self._report.chunks += 1
-        walk = chain.walk(self._reader, name, header_uuid, end=committed)
-        for fault in walk.faults:
-            self._report.add(str(fault.message), chunk=name, offset=fault.where.get("offset"))
-        unknown = self._commits is None or row is None
-        left_over = size - (walk.end if unknown else committed)
-        if left_over:
+        known = chain.walk(self._reader, name, header_uuid, end=committed)
+        behind = chain.walk(self._reader, name, header_uuid, start=committed, end=size)
+        for fault in known.faults + behind.faults:
+            self._report.add(fault.message, chunk=name, offset=fault.where.get("offset"))
+        end = behind.end if row is not None else known.end
+        if end < size:
             self._report.notes.append(
-                f"{name} ends with {left_over} bytes of a commit that is not in the index"
+                f"{name} ends with {size - end} bytes of a commit that did not happen"
             )
-        return walk.links
+        return known.links + behind.links
 
     def _against_commits(self, links: list[Link]) -> list[Link]:
         """Return the commits that the index knows and the log has, and say what differs."""
@@ -146,17 +146,25 @@ class _Check:
             if link is not None:
                 ordered.append(link)
             previous = row.uuid
-        last = self._commits[-1].number if self._commits else 0
-        for link in by_place.values():
-            if link.trailer.number <= last:
-                message = f"commit {link.trailer.number} is in the log and not in the index"
-                self._report.add(message, chunk=link.chunk, offset=link.trailer.table_end)
-            else:
-                self._report.notes.append(
-                    f"commit {link.trailer.number} in {link.chunk} is not in the index yet; "
-                    "the next writer settles it"
-                )
+        self._only_in_log(list(by_place.values()))
         return ordered
+
+    def _only_in_log(self, links: list[Link]) -> None:
+        """Say of commits that the index lacks whether that is a fault."""
+        last = self._commits[-1].number if self._commits else 0
+        now = last
+        if self._index is not None and links:
+            now = records.last_commit(self._index).number
+        for link in links:
+            number = link.trailer.number
+            if last < number <= now:
+                continue  # committed since this check began
+            message = f"commit {number} is in the log and not in the index"
+            if number == now + 1:
+                self._report.notes.append(f"{message} yet; the next writer settles it")
+            else:
+                where = {"chunk": link.chunk, "offset": link.trailer.table_end}
+                self._report.add(f"{message}; run `sqlstore rebuild`", **where)
 
     def _followed(self, links: list[Link]) -> list[Link]:
         """Return the commits along the chain; used when there is no index."""
