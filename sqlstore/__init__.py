@@ -45,6 +45,7 @@ from sqlstore.limits import GiB, KiB, MiB
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
 from sqlstore.maintenance.report import Fault, Report
+from sqlstore.maintenance.verify import verify
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.store import Store, open
 from sqlstore.version import __version__
@@ -100,4 +101,5 @@ __all__ = [
     "migrate",
     "open",
     "rebuild",
+    "verify",
 ]

@@ -109,7 +109,8 @@ class SqlstoreError(Exception):
         return f"{self.message} ({where})" if where else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self.message, self.where, getattr(self, "errno", None))
+        made_of = type(self), self.message, self.where, getattr(self, "errno", None)
+        return _restore, made_of, self.__dict__
 
 
 def _restore(

@@ -19,7 +19,7 @@ SELECT b.record AS record, f.name AS field, 'chunks/' || c.name AS file, b.offse
        b.length AS length, b.raw_length AS raw_length,
        CASE b.compression WHEN 0 THEN 'none' WHEN 1 THEN 'lz4' WHEN 2 THEN 'zstd' WHEN 3 THEN 'gzip'
        END AS compression, b.items AS items, b.checksum AS checksum
-FROM blobs AS b JOIN fields AS f ON f.number = b.field JOIN chunks AS c ON c.chunk = b.chunk
+FROM fields AS f CROSS JOIN blobs AS b ON b.field = f.number JOIN chunks AS c ON c.chunk = b.chunk
 """
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sqlstore.errors import CorruptChunkError, CorruptIndexError, RecordNotFoundError
 from sqlstore.log import table
 from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import span
 from sqlstore.log.table import Values
 from sqlstore.schema import Column
 from sqlstore.types import Ids
@@ -111,9 +112,8 @@ class Segments:
     def _load(self, place: Place) -> Segment:
         trailer = self._reader.trailer(place.chunk, place.trailer, place.chunk_uuid)
         if trailer is None:
-            last = place.first_record + place.records - 1
             raise CorruptChunkError(
-                f"the trailer of records {place.first_record} to {last} is damaged",
+                f"the trailer of {span(place.first_record, place.records)} is damaged",
                 chunk=place.chunk,
                 offset=place.trailer,
             )

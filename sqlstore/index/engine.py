@@ -256,6 +256,8 @@ class Index:
             return StoreBusyError(f"{self.path} was locked for {limits.LOCK_SECONDS:.0f} seconds")
         if code in _DAMAGED or "UTF-8" in str(error):
             return self._damaged(error)
+        if code == sqlite3.SQLITE_AUTH:
+            return QueryError(f"only statements that read are allowed here ({error})")
         if code == sqlite3.SQLITE_FULL:
             return StoreFullError(f"no space left for {self.path}; the last commit is intact")
         if code in _REFUSED:
@@ -290,6 +292,11 @@ class Index:
         if self._connection is not None:
             _parents_connections.append(self._connection)
             self._connection = None
+
+
+def in_memory() -> sqlite3.Connection:
+    """Return a connection to an empty database that is nowhere but in memory."""
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
 _indexes: weakref.WeakSet[Index] = weakref.WeakSet()

@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from sqlstore.errors import CorruptIndexError, QueryError
+from sqlstore.errors import QueryError
 from sqlstore.index.engine import Index
+from sqlstore.index.origins import Origins
 from sqlstore.index.values import bindable_all
-from sqlstore.schema import Schema
+from sqlstore.schema import Column, Schema
 from sqlstore.types import Ids
 
 _ALLOWED: Final = {
@@ -35,14 +36,16 @@ _ALLOWED_PRAGMAS: Final = {
     "index_xinfo",
     "read_uncommitted",
 }
+_WARM: Final = (
+    # Table-valued functions declare themselves when first used, which counts as creating a table.
+    "SELECT 1 FROM json_each('[]'), json_tree('[]')",
+    "SELECT 1 FROM pragma_table_info('records'), pragma_index_list('records')",
+)
 _TOKENS: Final = re.compile(
     r"""'(?:[^']|'')*' | --[^\n]* | /\*.*?(?:\*/|\Z) | `(?:[^`]|``)*` | \[[^\]]*\]
     | (?P<quoted>"(?:[^"]|"")*") | (?P<bracket>[()]) | (?P<parameter>(?<!\w)[:@$]\w+)""",
     re.DOTALL | re.VERBOSE,
 )
-
-
-_RESULT: Final = "sqlstore_result"
 
 
 class Queries:
@@ -60,7 +63,7 @@ class Queries:
 
     def __init__(self, index: Index, schema: Schema, next_record_id: int) -> None:
         self._index = index
-        self._schema = schema
+        self._origins = Origins(index, schema)
         self._next = next_record_id
         index.when_opened.append(self._prepare)
         self._prepare(index.connection)
@@ -81,6 +84,8 @@ class Queries:
                     f"CREATE TEMP VIEW {view} AS "
                     f"SELECT * FROM main.{view} WHERE {column} < {self._next}"
                 )
+            for warm in _WARM:
+                connection.execute(warm).fetchall()
             connection.set_authorizer(_authorize)
 
     def ids_where(self, condition: str, parameters: Mapping[str, object]) -> Ids:
@@ -120,46 +125,13 @@ class Queries:
         """Return the result of any statement that only reads."""
         strict = _strict_quotes(sql)
         names, rows = self._run(strict, parameters)
-        plain = self._plain_columns(strict)
+        origins = self._origins.of(_without_parameters(strict)) or [None] * len(names)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
         arrays = [
-            self._declared(name, values) if position in plain else _column(name, values)
-            for position, (name, values) in enumerate(zip(names, columns, strict=True))
+            _computed(name, values) if origin is None else _declared(origin, values)
+            for name, origin, values in zip(names, origins, columns, strict=True)
         ]
         return pa.Table.from_arrays(arrays, names=names)
-
-    def _plain_columns(self, sql: str) -> set[int]:
-        """Return which result columns are metadata columns, and not computed from them.
-
-        SQLite tells it of a view: there, a column that is computed has no type. Parameters are not
-        allowed in a view; NULL in their place changes no type.
-        """
-        index = self._index
-        without = _TOKENS.sub(lambda match: "NULL" if match["parameter"] else match[0], sql)
-        with index.mutex:
-            connection = index.connection
-            connection.set_authorizer(None)
-            try:
-                connection.execute(f"CREATE TEMP VIEW {_RESULT} AS {without}")
-                described = connection.execute(f"PRAGMA table_info({_RESULT})").fetchall()
-                connection.execute(f"DROP VIEW temp.{_RESULT}")
-            except (sqlite3.Error, sqlite3.Warning):  # such as EXPLAIN: not a statement for a view
-                described = []
-            finally:
-                connection.set_authorizer(_authorize)
-        return {
-            position
-            for position, name, storage, *_ in described
-            if storage and name in self._schema.columns
-        }
-
-    def _declared(self, name: str, values: tuple[Any, ...]) -> pa.Array:
-        try:
-            return self._schema.columns[name].kind.build(values)
-        except (pa.ArrowException, TypeError, OverflowError) as error:
-            raise CorruptIndexError(
-                f"column {name} of the index holds a value that was never committed: {error}"
-            ) from error
 
     def _ids(self, sql: str, parameters: Mapping[str, object]) -> Ids:
         rows = self._run(sql, parameters)[1]
@@ -172,7 +144,16 @@ class Queries:
             cursor = self._index.connection.execute(sql, bindable_all(parameters))
             if cursor.description is None:
                 raise QueryError("this is not a statement that returns rows")
-            return [column[0] for column in cursor.description], cursor.fetchall()
+            return [column[0] for column in cursor.description], _fetched(cursor)
+
+
+def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
+    try:
+        return cursor.fetchall()
+    except sqlite3.OperationalError as error:
+        if "UTF-8" not in str(error):
+            raise
+        raise QueryError(f"{error}; CAST it to BLOB") from error
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
@@ -201,6 +182,10 @@ def _strict_quotes(sql: str) -> str:
     return _TOKENS.sub(backquoted, sql)
 
 
+def _without_parameters(sql: str) -> str:
+    return _TOKENS.sub(lambda match: "NULL" if match["parameter"] else match[0], sql)
+
+
 def _expression(text: str) -> str:
     """Return the text of an expression, made sure that it does not close the brackets around it."""
     if not text.strip():
@@ -215,7 +200,18 @@ def _expression(text: str) -> str:
     return _strict_quotes(text)
 
 
-def _column(name: str, values: tuple[Any, ...]) -> pa.Array:
+def _declared(column: Column, values: tuple[Any, ...]) -> pa.Array:
+    """Return a result column that is a metadata column.
+
+    What does not fit the declared type has not come through this library: it is shown as it is.
+    """
+    try:
+        return column.kind.build(values)
+    except (pa.ArrowException, TypeError, OverflowError):
+        return _computed(column.name, values)
+
+
+def _computed(name: str, values: tuple[Any, ...]) -> pa.Array:
     """Return a computed column: int64, double, string or binary, as SQLite has it."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from sqlstore.columns import ColumnType
+from sqlstore.columns import ColumnType, column_type
 from sqlstore.index.values import bindable_for
 from sqlstore.schema import Schema
 
@@ -146,13 +146,14 @@ Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 
+# CROSS JOIN makes SQLite begin with the few fields, and find a record by the key of `blobs`.
 RECORD_LOCATIONS: Final = """
 CREATE VIEW record_locations AS
 SELECT b.record AS record, f.name AS field, 'chunks/' || c.name AS file, b.offset AS offset,
        b.length AS length, b.raw_length AS raw_length,
        CASE b.compression WHEN 0 THEN 'none' WHEN 1 THEN 'lz4' WHEN 2 THEN 'zstd' WHEN 3 THEN 'gzip'
        END AS compression, b.items AS items, b.checksum AS checksum
-FROM blobs AS b JOIN fields AS f ON f.number = b.field JOIN chunks AS c ON c.chunk = b.chunk
+FROM fields AS f CROSS JOIN blobs AS b ON b.field = f.number JOIN chunks AS c ON c.chunk = b.chunk
 """
 
 
@@ -213,7 +214,7 @@ def records_table(schema: Schema) -> Table:
     table = Table(
         "records",
         MetaData(),
-        Column("id", INTEGER, primary_key=True),
+        Column("id", _Integer("int64", column_type("int64")), primary_key=True),
         *columns,
         sqlite_strict=True,
     )

@@ -29,8 +29,10 @@ def bindable(value: Any) -> SqlValue:
     QueryError
         No column holds values of this kind.
     """
-    if value is None or isinstance(value, (str, bytes)):
+    if value is None or isinstance(value, bytes):
         return value
+    if isinstance(value, str):
+        return _bindable_text(value)
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         value = value.item()
     if isinstance(value, bool):
@@ -43,9 +45,15 @@ def bindable(value: Any) -> SqlValue:
         return None if math.isnan(value) else value
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
-    if isinstance(value, str):
-        return value
     return _bindable_time(value)
+
+
+def _bindable_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"cannot bind {value!r}: {error}") from error
+    return value
 
 
 def _bindable_time(value: Any) -> SqlValue:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlstore import limits
 from sqlstore.errors import CorruptChunkError, StoreClosedError
 from sqlstore.log import files, table
-from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, Header, Trailer
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, Header, Trailer, span
 
 
 class ChunkReader:
@@ -116,9 +116,9 @@ class ChunkReader:
         start, end = trailer.table_start, trailer.table_end
         data = self.read(name, start, end - start)
         if zlib.crc32(data) != trailer.table_crc:
-            last = trailer.first_record + trailer.records - 1
             raise CorruptChunkError(
-                f"the segment table of records {trailer.first_record} to {last} is damaged",
+                f"the segment table of commit {trailer.number} "
+                f"({span(trailer.first_record, trailer.records)}) is damaged",
                 chunk=name,
                 offset=start,
             )

@@ -194,6 +194,11 @@ def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
+def span(first: int, count: int) -> str:
+    """Return which records a commit holds, in words."""
+    return f"records {first} to {first + count - 1}" if count else "no records"
+
+
 def check_readable(trailer: Trailer, name: str) -> bool:
     """Return whether this version reads the commit; False means that it may be skipped.
 

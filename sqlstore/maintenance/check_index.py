@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from sqlstore import replay
-from sqlstore.index import ddl, records
+from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
@@ -21,6 +21,8 @@ def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
         for (line,) in index.rows("PRAGMA integrity_check(20)"):
             if line != "ok":
                 report.add(f"index.sqlite is damaged: {line}; {_ADVICE}")
+    from sqlstore.index import ddl  # SQLAlchemy is imported where tables are declared
+
     with report.catching():
         found = {
             str(name): str(sql or "")

@@ -14,14 +14,15 @@ from sqlstore.index.engine import Index
 from sqlstore.log import chain, files, table
 from sqlstore.log.chain import Link
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import NO_COMMIT, CommitKind, check_readable
+from sqlstore.log.segment import NO_COMMIT, CommitKind, check_readable, span
 from sqlstore.maintenance import check_index, check_log
 from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
+from sqlstore.types import StrPath
 
 
-def verify(root: Path) -> Report:
+def verify(path: StrPath) -> Report:
     """Check everything in a store; nothing is changed and nothing is raised for what is wrong.
 
     The log is checked by itself, then the index against it. Commits that happen meanwhile are not
@@ -29,9 +30,21 @@ def verify(root: Path) -> Report:
 
     Parameters
     ----------
-    root
-        The folder of the store.
+    path
+        The folder of the store. It need not be one that can be opened.
+
+    Returns
+    -------
+    Report
+        True when nothing is wrong; its faults say what is, and where.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError
+        There is no store at the path.
     """
+    root = Path(path).absolute()
+    files.check_has_chunks(root)
     report = Report()
     reader = ChunkReader(root)
     index: Index | None = None
@@ -133,16 +146,14 @@ class _Check:
             name = names.get(row.chunk)
             link = by_place.pop((name or "", row.offset), None)
             where = {"chunk": name, "offset": row.offset}
+            which = f"commit {row.number} ({span(row.first_record, row.records)})"
             if link is None:
-                message = (
-                    f"the trailer of commit {row.number} ({_of_records(row)}) is damaged or gone"
-                )
-                self._report.add(message, **where)
+                self._report.add(f"the trailer of {which} is damaged or gone", **where)
             elif replay.commit_row(link.trailer) != row or row.number != number:
-                message = f"commit {row.number} ({_of_records(row)}) differs between index and log"
-                self._report.add(f"{message}; run `sqlstore rebuild`", **where)
+                message = f"{which} differs between index and log; run `sqlstore rebuild`"
+                self._report.add(message, **where)
             elif str(link.trailer.previous) != previous:
-                self._report.add(f"commit {row.number} does not follow the one before", **where)
+                self._report.add(f"{which} does not follow the one before", **where)
             if link is not None:
                 ordered.append(link)
             previous = row.uuid
@@ -206,9 +217,3 @@ class _Check:
                 batch = check_log.check_append(self._reader, schema, link, self._report)
         if batch is not None and index is not None:
             check_index.check_rows(index, schema, link.trailer, batch, self._report)
-
-
-def _of_records(row: records.CommitRow) -> str:
-    if not row.records:
-        return "no records"
-    return f"records {row.first_record} to {row.first_record + row.records - 1}"

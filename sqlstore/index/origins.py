@@ -1,0 +1,80 @@
+"""Which columns of a result are metadata columns, and not computed from them.
+
+SQLite says of every column of a view which declared type it has, and of a computed one that it has
+none of ours. So the statement becomes a view in an empty copy of the database, in memory, in which
+every metadata column has a type of its own; it is compiled there and never run.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from functools import cached_property
+from typing import Final
+
+from sqlstore.index.engine import Index, in_memory
+from sqlstore.schema import Column, Schema
+
+_TYPE: Final = re.compile(r"SQLSTORE_(?P<number>\d+)_[A-Z]+")
+_COMPOUND: Final = re.compile(r"\b(union|intersect|except)\b", re.IGNORECASE)
+_OTHER_TABLES: Final = """
+SELECT sql FROM main.sqlite_schema
+WHERE type IN ('table', 'view') AND name <> 'records' AND name NOT LIKE 'sqlite%'
+"""
+
+
+class Origins:
+    """Describes the results of statements over one index.
+
+    Parameters
+    ----------
+    index
+        Says which other tables there are.
+    schema
+        The metadata columns.
+    """
+
+    def __init__(self, index: Index, schema: Schema) -> None:
+        self._index = index
+        self._columns = {column.number: column for column in schema.columns.values()}
+
+    @cached_property
+    def _empty_copy(self) -> sqlite3.Connection:
+        connection = in_memory()
+        declared = [
+            f'"{column.name}" SQLSTORE_{column.number}_{column.kind.storage}'
+            for column in self._columns.values()
+        ]
+        columns = ", ".join(["id INTEGER PRIMARY KEY", *declared])
+        connection.execute(f"CREATE TABLE records ({columns})")
+        for (sql,) in self._index.rows(_OTHER_TABLES):
+            connection.execute(sql)
+        return connection
+
+    def of(self, sql: str) -> list[Column | None]:
+        """Return for every result column the metadata column that it is, or None.
+
+        Parameters
+        ----------
+        sql
+            A statement that is known to run, with NULL in place of its parameters, which a view
+            cannot have.
+
+        Returns
+        -------
+        list
+            Empty for a statement that cannot be a view, such as EXPLAIN, and for one that joins
+            several by UNION, INTERSECT or EXCEPT: SQLite describes only the first of them.
+        """
+        if _COMPOUND.search(sql):
+            return []
+        with self._index.mutex:
+            connection = self._empty_copy
+            try:
+                connection.execute(f"CREATE TEMP VIEW result AS {sql}")
+            except (sqlite3.Error, sqlite3.Warning):
+                return []
+            described = connection.execute("PRAGMA temp.table_info(result)").fetchall()
+            connection.execute("DROP VIEW temp.result")
+        matches = [_TYPE.fullmatch(storage or "") for _, _, storage, *_ in described]
+        return [match and self._columns[int(match["number"])] for match in matches]
