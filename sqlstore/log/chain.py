@@ -79,6 +79,10 @@ def walk(
         found.end = max(found.end, trailer.end)
         found.links.append(Link(name, trailer))
         end = trailer.bodies_start
+    if found.links and end != start:
+        found.faults.append(
+            CorruptChunkError("bytes that belong to no commit", chunk=name, offset=start)
+        )
     found.links.reverse()
     return found
 

@@ -209,7 +209,7 @@ def check_readable(trailer: Trailer, name: str) -> bool:
     """
     if trailer.kind in READABLE_KINDS:
         return True
-    if trailer.skippable:
+    if trailer.skippable and not trailer.records:
         return False
     raise StoreTooNewError(
         f"commit {trailer.number} is of kind {trailer.kind}, which this version does not know; "
