@@ -15,6 +15,7 @@ looked at before a number is taken.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sqlstore import limits, recover, replay
+from sqlstore import identity, limits, recover, replay
 from sqlstore.batch import Block, duplicate_key
 from sqlstore.errors import (
     CommitOutcomeUnknownError,
@@ -78,23 +79,15 @@ class Committer:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._process = os.getpid()
-        self._lock = WriterLock(root)
-        self._reader = ChunkReader(root)
-        try:
-            self._index = Index(root / INDEX_NAME, write=True)
-        except BaseException:
-            self._lock.close()
-            raise
-        try:
+        with contextlib.ExitStack() as opened:
+            self._lock = opened.enter_context(contextlib.closing(WriterLock(root)))
+            self._reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
+            path = root / INDEX_NAME
+            self._index = opened.enter_context(contextlib.closing(Index(path, write=True)))
             versions.check(self._index)
-            self.schema = records.schema(self._index)
-            row = records.store(self._index)
-            self._store = records.parsed_uuid(row.uuid, self._index.path)
-        except BaseException:
-            self._lock.close()
-            self._index.close()
-            raise
-        self._chunk_size = row.chunk_size
+            self._identity = identity.of_index(self._index, self._reader)
+            opened.pop_all()
+        self.schema = self._identity.schema
         self._chunk: ChunkWriter | None = None
         self._to_seal: set[str] = set()
         self._is_first = True
@@ -152,7 +145,9 @@ class Committer:
             chunk.close()
             self._chunk = chunk = None
         if chunk is None or segment is None:
-            chunk = ChunkWriter.create(self._root, self._store, records.next_chunk(self._index))
+            chunk = ChunkWriter.create(
+                self._root, self._identity.store, records.next_chunk(self._index)
+            )
             segment = _laid_out(block, chunk.size)
         self._chunk = chunk
         if segment.end > limits.MAX_CHUNK_BYTES:
@@ -170,7 +165,7 @@ class Committer:
     def _fits(self, chunk: ChunkWriter, segment: _Segment) -> bool:
         """Return whether the chunk is as this writer left it and has room for the segment."""
         untouched = chunk.actual_size() == chunk.size
-        return untouched and (chunk.size == HEADER_SIZE or segment.end <= self._chunk_size)
+        return untouched and (chunk.size == HEADER_SIZE or segment.end <= self._identity.chunk_size)
 
     def _resume(self) -> ChunkWriter | None:
         """Return a chunk that was begun before, that nobody writes, and that is as committed."""
@@ -178,11 +173,11 @@ class Committer:
         for candidate in reversed(unsealed):
             if files.chunk_size(self._root, candidate.name) is None:
                 continue
-            chunk = ChunkWriter.resume(self._root, self._store, candidate.name)
+            chunk = ChunkWriter.resume(self._root, self._identity.store, candidate.name)
             if chunk is None:
                 continue
             row = records.chunk_named(self._index, candidate.name)  # as it is now, under its lock
-            if row is not None and chunk.actual_size() == row.size < self._chunk_size:
+            if row is not None and chunk.actual_size() == row.size < self._identity.chunk_size:
                 chunk.size, chunk.integer = row.size, row.chunk
                 return chunk
             self._to_seal.add(candidate.name)
@@ -214,19 +209,16 @@ class Committer:
 
     def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
         """Do step 2: take number and ids, and insert the rows."""
-        store = records.store(self._index)
-        if store.schema_version != self.schema.version:
-            raise SchemaError("the schema of the store has changed; open the writer anew")
-        last = records.last_commit(self._index)
+        last = self._last_commit()
         table_start = align(segment.bodies_end)
         trailer = Trailer(
             kind=CommitKind.APPEND,
             skippable=False,
-            schema_version=store.schema_version,
+            schema_version=last.schema_version,
             number=last.number + 1,
             commit=uuid.uuid4(),
-            previous=records.parsed_uuid(last.uuid, self._index.path),
-            first_record=store.next_record_id,
+            previous=last.commit,
+            first_record=last.first_record + last.records,
             records=block.count,
             committed_at=time.time_ns() // 1000,
             chunk=records.next_chunk(self._index) if chunk.integer is None else chunk.integer,
@@ -244,6 +236,31 @@ class Committer:
             records.seal_chunk(self._index, name)
         replay.insert_commit(self._index, trailer, chunk.name, str(chunk.chunk), sealed=False)
         self._to_seal.clear()
+        return trailer
+
+    def _last_commit(self) -> Trailer:
+        """Return the commit to follow, as the log has it.
+
+        Raises
+        ------
+        CorruptIndexError
+            The index says otherwise; following it would carry its damage into the log.
+        SchemaError
+            The schema has changed since this writer was opened.
+        """
+        row = records.last_commit(self._index)
+        _, trailer = identity.trailer_of(self._index, self._reader, row)
+        known = records.store(self._index)
+        expected = replay.store_row(
+            self._identity, trailer.first_record + trailer.records, known.generation
+        )
+        if known.schema_version == trailer.schema_version != self.schema.version:
+            raise SchemaError("the schema of the store has changed; open the writer anew")
+        if known != expected:
+            raise CorruptIndexError(
+                f"{self._index.path} says otherwise than the log what the store is; "
+                f"run `sqlstore rebuild {self._root}`"
+            )
         return trailer
 
     def _constraint(self, block: Block, error: sqlite3.IntegrityError) -> SqlstoreError:

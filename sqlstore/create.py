@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 import time
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from sqlstore import limits, replay
 from sqlstore.errors import SchemaError, StorageError, StoreExistsError
+from sqlstore.identity import Identity
 from sqlstore.index.engine import INDEX_NAME
 from sqlstore.log import files
 from sqlstore.log.chain import Link
@@ -104,7 +106,8 @@ def _fill(folder: Path, schema: Schema, chunk_size: int) -> None:
     finally:
         chunk.close()
     link = Link(chunk.name, trailer)
-    replay.create_index(folder / INDEX_NAME, schema, settings, link, store, chunk.chunk).close()
+    identity = Identity(store, schema, chunk_size, __version__, trailer.committed_at)
+    replay.create_index(folder / INDEX_NAME, identity, link, chunk.chunk).close()
     WriterLock(folder).close()
     files.sync_folder(folder)
 
@@ -133,8 +136,8 @@ def _rename(folder: Path, target: Path) -> None:
     try:
         with files.storage_errors("create", target):
             folder.rename(target)  # onto an empty folder or nothing, else it fails
-            files.sync_folder(target.parent)
     except StorageError as error:
-        if target.is_dir() and any(target.iterdir()):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise StoreExistsError(f"something lies at {target} already") from error
         raise
+    files.sync_folder(target.parent)

@@ -38,10 +38,12 @@ def open_index_to_read(root: Path) -> Index:
     """
     path = root / INDEX_NAME
     try:
-        return _probed(path)
+        index = _probed(path)
     except HotJournalError:
         _roll_back_journal(root)
-        return _probed(path)
+        index = _probed(path)
+    index.roll_back = lambda: _roll_back_journal(root)
+    return index
 
 
 def _probed(path: Path) -> Index:
@@ -120,8 +122,7 @@ def settle(
     pending = lock.pending()
     names: set[str] = set()
     if thorough:
-        grown = _grown_chunks(index, reader.root)
-        names = {name for name in grown if not _is_being_written(reader.root, name)}
+        names = set(_with_commits(index, reader))
     if pending is not None:
         names.add(pending.chunk)
     if not names:
@@ -154,6 +155,20 @@ def _grown_chunks(index: Index, root: Path) -> list[str]:
         if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
             grown.append(name)
     return grown
+
+
+def _with_commits(index: Index, reader: ChunkReader) -> list[str]:
+    """Return the chunks that may hold commits that the index lacks.
+
+    A chunk that another writer holds ends with a commit, or it holds none that is new: its writer
+    is alive and waits for the lock. So its end is looked at, and all of it is not searched.
+    """
+    known = records.last_commit(index).number
+    return [
+        name
+        for name in _grown_chunks(index, reader.root)
+        if _last_number(reader, name) > known or not _is_being_written(reader.root, name)
+    ]
 
 
 def _is_being_written(root: Path, name: str) -> bool:

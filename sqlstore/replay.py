@@ -10,13 +10,13 @@ import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore import checksum
 from sqlstore.errors import CorruptChunkError
+from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.limits import FORMAT_VERSION
@@ -29,55 +29,51 @@ from sqlstore.schema import Schema
 from sqlstore.types import SqlValue
 
 
-def create_index(
-    path: Path,
-    schema: Schema,
-    settings: Mapping[str, Any],
-    link: Link,
-    store: uuid.UUID,
-    chunk: uuid.UUID,
-) -> Index:
+def create_index(path: Path, identity: Identity, link: Link, chunk: uuid.UUID) -> Index:
     """Make a new index that holds the first commit of a store and nothing else.
 
     Parameters
     ----------
-    schema, settings
-        What the table of the first commit holds.
+    identity
+        What the commit says.
     link
         The commit.
-    store, chunk
-        The uuids of the store and of the chunk that the commit lies in.
+    chunk
+        The uuid of the chunk that it lies in.
 
     Returns
     -------
     Index
         Open for writing.
     """
-    row = records.StoreRow(
-        uuid=str(store),
-        format_version=FORMAT_VERSION,
-        min_reader=FORMAT_VERSION,
-        generation=secrets.randbits(62),
-        next_record_id=0,
-        schema_version=schema.version,
-        chunk_size=int(settings["chunk_size"]),
-        created_at=link.trailer.committed_at,
-        library_version=str(settings["library_version"]),
-    )
-    from sqlstore.index import (
-        ddl,
-    )  # SQLAlchemy is imported where tables are created, not before
+    from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created, not before
 
     index = Index(path, write=True, create=True)
     try:
         with index.transaction():
-            ddl.create(index, schema, row)
+            row = store_row(identity, next_record=0, generation=secrets.randbits(62))
+            ddl.create(index, identity.schema, row)
             insert_commit(index, link.trailer, link.chunk, str(chunk), sealed=False)
             index.commit()
     except BaseException:
         index.close()
         raise
     return index
+
+
+def store_row(identity: Identity, next_record: int, generation: int) -> records.StoreRow:
+    """Return the row of `store` that a store has."""
+    return records.StoreRow(
+        uuid=str(identity.store),
+        format_version=FORMAT_VERSION,
+        min_reader=FORMAT_VERSION,
+        generation=generation,
+        next_record_id=next_record,
+        schema_version=identity.schema.version,
+        chunk_size=identity.chunk_size,
+        created_at=identity.created_at,
+        library_version=identity.library_version,
+    )
 
 
 def insert_append(

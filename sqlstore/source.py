@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import recover
+from sqlstore import identity, recover
 from sqlstore.cache.segments import Place, Segments
 from sqlstore.compression import decompress
 from sqlstore.encodings import ENCODINGS
 from sqlstore.errors import (
     ChecksumError,
+    CorruptChunkError,
     CorruptIndexError,
     DecodeError,
     QueryError,
@@ -45,8 +46,8 @@ class Source:
     ----------
     schema
         Its fields and metadata columns.
-    store
-        What the index says of the store itself.
+    identity
+        What the first commit says of the store, or the index if that commit is damaged.
     next_record
         Record ids below this one are visible.
     commit
@@ -56,20 +57,26 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._index = recover.open_index_to_read(root)
+        self._chunks = ChunkReader(root)
         try:
             versions.check(self._index)
-            self.schema: Schema = records.schema(self._index)
-            self.store = records.store(self._index)
+            self.identity = self._identity()
+            self.schema: Schema = self.identity.schema
             self.next_record = 0
             self.commit = 0
-            self._chunks = ChunkReader(root)
             recover.refuse_behind(self._index, self._chunks)
             self._segments = Segments(self._chunks)
             self._queries = Queries(self._index, self.schema, 0)
             self.refresh()
         except BaseException:
-            self._index.close()
+            self.close()
             raise
+
+    def _identity(self) -> identity.Identity:
+        try:
+            return identity.of_index(self._index, self._chunks)
+        except CorruptChunkError:  # other chunks can be read all the same; `verify` names this one
+            return identity.as_index_says(self._index)
 
     @cached_property
     def expressions(self) -> Expressions:
@@ -142,7 +149,7 @@ class Source:
             ids, ranks = self._queries.ranks(terms[0], parameters)
         else:
             _refuse_parameters(parameters)
-            ids, ranks = self.expressions.ranks(tuple(terms))
+            ids, ranks = self.expressions.ranks(tuple(terms), self.next_record)
         by_id = np.zeros(self.next_record, np.int64)
         by_id[ids] = ranks
         return by_id

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits
@@ -85,14 +87,14 @@ class Store(View):
     @property
     def created(self) -> dt.datetime:
         """Return when the store was created, in UTC."""
-        return dt.datetime.fromtimestamp(self._source.store.created_at / 1e6, dt.UTC)
+        return dt.datetime.fromtimestamp(self._source.identity.created_at / 1e6, dt.UTC)
 
     @property
     def c(self) -> ColumnCollection[str, Any]:
         """Return the metadata columns and ``id`` as SQLAlchemy columns, for filters and orders."""
         return self._source.expressions.columns
 
-    def get(self, record: int | None = None, *, key: object = None) -> dict[str, Any]:
+    def get(self, record: SupportsIndex | None = None, *, key: object = None) -> dict[str, Any]:
         """Return a record by its id or by its unique key.
 
         Parameters
@@ -114,9 +116,12 @@ class Store(View):
             record = self._source.id_of_key(key)
             if record is None or record >= self._source.next_record:
                 raise RecordNotFoundError(f"no record has the key {key!r}")
+        if isinstance(record, (bool, np.bool_)):
+            raise TypeError(f"a record id is an integer, not {record!r}")
+        record = operator.index(record)
         if not 0 <= record < self._source.next_record:
             raise RecordNotFoundError("there is no such record", record=record)
-        return self._fetch([int(record)])[0]
+        return self._fetch([record])[0]
 
     def sql(
         self, sql: str, params: Mapping[str, object] | None = None, **bound: object

@@ -181,7 +181,7 @@ class View:
         index = operator.index(position)
         try:
             return int(self._record_ids()[index])
-        except IndexError:
+        except (IndexError, OverflowError):
             raise IndexError(f"position {index} in a view of {len(self)} records") from None
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -236,7 +236,8 @@ class View:
         """Return the record ids and the metadata as an Arrow table of the declared types."""
         ids = self._record_ids()
         columns = self._source.metadata(ids, self._columns)
-        return pa.Table.from_arrays([pa.array(self.ids), *columns], schema=self.arrow_schema)
+        array = pa.array(np.asarray(ids, np.int64))
+        return pa.Table.from_arrays([array, *columns], schema=self.arrow_schema)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the record ids and the metadata as a pandas DataFrame.

@@ -34,7 +34,12 @@ def _text(name: str) -> sa.Column[str]:
 def upgrade() -> None:
     op.create_table(
         "store",
-        sa.Column("only", sa.INTEGER, sa.CheckConstraint("only = 1"), primary_key=True),
+        sa.Column(
+            "only",
+            sa.INTEGER,
+            sa.CheckConstraint("only = 1", name="only_one_row"),
+            primary_key=True,
+        ),
         _text("uuid"),
         _integer("format_version"),
         _integer("min_reader"),

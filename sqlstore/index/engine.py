@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlstore import limits
 from sqlstore.errors import (
@@ -60,6 +60,7 @@ _HOT_JOURNAL: Final = {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY
 
 Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
 Rows = list[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class HotJournalError(SqlstoreError):
@@ -83,6 +84,7 @@ class Index:
         self.path = path
         self.write = write
         self.mutex = threading.RLock()
+        self.roll_back: Callable[[], None] | None = None
         self.when_opened: list[Callable[[sqlite3.Connection], None]] = []
         self._process = os.getpid()
         self._create = create
@@ -162,10 +164,26 @@ class Index:
             self._disconnect()
             _ = self.connection
 
+    def reading(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what a function reads from the connection, with errors of ours.
+
+        Another process may have died in its COMMIT since this connection was opened; what it left
+        is rolled back, and the function is called again.
+        """
+        with self.mutex:
+            try:
+                with self.errors():
+                    return read(self.connection)
+            except HotJournalError:
+                if self.roll_back is None:
+                    raise
+                self.roll_back()
+                with self.errors():
+                    return read(self.connection)
+
     def rows(self, sql: str, parameters: Parameters = ()) -> Rows:
         """Run one statement and return all of its rows."""
-        with self.mutex, self.errors():
-            return self.connection.execute(sql, parameters).fetchall()
+        return self.reading(lambda driver: driver.execute(sql, parameters).fetchall())
 
     def row(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, or None."""
@@ -240,8 +258,8 @@ class Index:
         """Turn what SQLite raises inside the block into errors of ours."""
         try:
             yield
-        except sqlite3.IntegrityError:
-            raise  # a constraint spoke: the caller knows which
+        except (SqlstoreError, sqlite3.IntegrityError):
+            raise  # ours already, or a constraint spoke and the caller knows which
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise self._mapped(error) from error
         except UnicodeDecodeError as error:

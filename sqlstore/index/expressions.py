@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnCollection, Connection, create_engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql import ColumnElement
 
 from sqlstore.errors import QueryError, SqlstoreError
 from sqlstore.index.engine import Index
+from sqlstore.index.query import ranked
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
@@ -41,14 +43,23 @@ class Expressions:
 
     def ids_where(self, criteria: tuple[ColumnElement[bool], ...]) -> Ids:
         """Return the ids of the records that all criteria hold for, ascending."""
-        statement = select(self._table.c.id).where(*criteria).order_by(self._table.c.id)
-        return np.array([row[0] for row in self._rows(statement)], np.int64)
+        record = self._table.c.id
+        rows = self._rows(lambda: select(record).where(*criteria).order_by(record))
+        return np.array([row[0] for row in rows], np.int64)
 
-    def ranks(self, terms: tuple[ColumnElement[Any], ...]) -> tuple[Ids, Ids]:
-        """Return the ids of all records, and for each its rank in an order; ties share a rank."""
-        rank = func.dense_rank().over(order_by=terms)
-        rows = np.array(self._rows(select(self._table.c.id, rank)), np.int64).reshape(-1, 2)
-        return rows[:, 0], rows[:, 1]
+    def ranks(self, terms: tuple[ColumnElement[Any], ...], count: int) -> tuple[Ids, Ids]:
+        """Return the ids of all records, and for each its rank in an order; ties share a rank.
+
+        Parameters
+        ----------
+        count
+            How many records there are.
+        """
+
+        def statement() -> Select[Any]:
+            return select(self._table.c.id, func.dense_rank().over(order_by=terms))
+
+        return ranked(self._rows(statement), count)
 
     def _connect(self) -> Connection:
         """Return SQLAlchemy's view of the index's own connection, which a fork replaces."""
@@ -58,12 +69,20 @@ class Expressions:
             self._engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
         return self._engine.connect()
 
-    def _rows(self, statement: Any) -> list[Any]:
+    def _rows(self, statement: Callable[[], Select[Any]]) -> list[tuple[Any, ...]]:
+        return self._index.reading(lambda _: self._run(statement))
+
+    def _run(self, statement: Callable[[], Select[Any]]) -> list[tuple[Any, ...]]:
         try:
-            with self._index.mutex, self._connect() as connection:
-                return [tuple(row) for row in connection.execute(statement)]
-        except SqlstoreError:
+            with self._connect() as connection:
+                return [tuple(row) for row in connection.execute(statement())]
+        except DBAPIError as error:
+            if error.orig is not None:
+                raise error.orig from error  # what SQLite said: the index knows what it means
             raise
+        except StatementError as error:  # a value that could not be bound
+            if isinstance(error.orig, SqlstoreError):
+                raise error.orig from error
+            raise QueryError(str(error)) from error
         except SQLAlchemyError as error:
-            cause = error.__cause__
-            raise QueryError(str(cause if cause is not None else error)) from error
+            raise QueryError(str(error)) from error

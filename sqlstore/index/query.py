@@ -118,8 +118,7 @@ class Queries:
         rows = self._run(
             f"SELECT id, DENSE_RANK() OVER (ORDER BY\n{order}\n) FROM records", parameters
         )[1]
-        table = np.array(rows, np.int64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+        return ranked(rows, self._next)
 
     def table(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any statement that only reads."""
@@ -140,11 +139,23 @@ class Queries:
     def _run(
         self, sql: str, parameters: Mapping[str, object]
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
-        with self._index.mutex, self._index.errors():
-            cursor = self._index.connection.execute(sql, bindable_all(parameters))
+        bound = bindable_all(parameters)
+
+        def read(driver: sqlite3.Connection) -> tuple[list[str], list[tuple[Any, ...]]]:
+            cursor = driver.execute(sql, bound)
             if cursor.description is None:
                 raise QueryError("this is not a statement that returns rows")
             return [column[0] for column in cursor.description], _fetched(cursor)
+
+        return self._index.reading(read)
+
+
+def ranked(rows: list[tuple[Any, ...]], count: int) -> tuple[Ids, Ids]:
+    """Return ids and ranks, of which there must be one for every record."""
+    if len(rows) != count:
+        raise QueryError("records cannot be ordered by something computed over all of them")
+    table = np.array(rows, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
 
 
 def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:

@@ -189,6 +189,12 @@ def seal_chunk(index: Index, name: str) -> None:
     index.run("UPDATE chunks SET sealed = 1 WHERE name = ?", (name,))
 
 
+def chunk(index: Index, number: int) -> ChunkRow | None:
+    """Return the chunk that an integer stands for, or None."""
+    row = index.row(f"SELECT {_CHUNK_COLUMNS} FROM chunks WHERE chunk = ?", (number,))
+    return ChunkRow(*row) if row else None
+
+
 def next_chunk(index: Index) -> int:
     """Return the integer that the next new chunk gets."""
     row = index.row("SELECT coalesce(max(chunk) + 1, 0) FROM chunks")
@@ -206,6 +212,16 @@ def last_commit(index: Index) -> CommitRow:
     row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1")
     if row is None:
         raise CorruptIndexError(f"{index.path} holds no commit")
+    return CommitRow(*row)
+
+
+def first_commit(index: Index) -> CommitRow:
+    """Return the commit that created the store."""
+    row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE number = 1")
+    if row is None:
+        raise CorruptIndexError(
+            f"{index.path} lacks the first commit; run `sqlstore rebuild {index.path.parent}`"
+        )
     return CommitRow(*row)
 
 

@@ -43,7 +43,7 @@ def _text(name: str) -> Column[str]:
 Table(
     "store",
     METADATA,
-    Column("only", INTEGER, CheckConstraint("only = 1"), primary_key=True),
+    Column("only", INTEGER, CheckConstraint("only = 1", name="only_one_row"), primary_key=True),
     _text("uuid"),
     _integer("format_version"),
     _integer("min_reader"),

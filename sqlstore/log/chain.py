@@ -91,18 +91,28 @@ def _last_trailer_before(
     reader: ChunkReader, name: str, chunk: uuid.UUID, start: int, end: int
 ) -> Trailer | None:
     """Search backwards for a trailer that ends at or before an offset."""
+    bound = end
     while end > start:
         block_start = max(start, end - _BLOCK)
         data = reader.read(name, block_start, end - block_start)
         position = data.rfind(TRAILER_MAGIC)
         while position >= 0:
             trailer = reader.trailer(name, block_start + position, chunk)
-            if trailer is not None:
+            if trailer is not None and trailer.end <= bound:
                 return trailer
             position = data.rfind(TRAILER_MAGIC, 0, position + len(TRAILER_MAGIC) - 1)
         # The next block overlaps this one by less than a magic number.
         end = block_start + len(TRAILER_MAGIC) - 1 if block_start > start else start
     return None
+
+
+def mentions_commit(reader: ChunkReader, name: str) -> bool:
+    """Return whether a chunk whose header is damaged may hold commits all the same."""
+    size, overlap = reader.size(name), len(TRAILER_MAGIC)
+    return any(
+        TRAILER_MAGIC in reader.read(name, start, min(_BLOCK + overlap, size - start))
+        for start in range(0, size, _BLOCK)
+    )
 
 
 def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[Link], list[Link]]:

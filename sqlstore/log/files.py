@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -108,11 +109,15 @@ def open_to_read(path: Path) -> int:
     """
     try:
         with storage_errors("open", path):
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except StorageError as error:
-        if error.errno == errno.ENOENT:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
             raise MissingChunkError("the chunk file is gone", chunk=path.name) from error
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MissingChunkError("what is there is no file", chunk=path.name)
+    return descriptor
 
 
 def close(descriptor: int) -> None:

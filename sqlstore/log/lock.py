@@ -69,8 +69,8 @@ class WriterLock:
         StoreBusyError
             Somebody else held it all the time.
         """
-        files.lock(self._descriptor, self._path, timeout)
         try:
+            files.lock(self._descriptor, self._path, timeout)
             yield
         finally:
             files.unlock(self._descriptor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
+import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -39,6 +41,7 @@ class ChunkReader:
         self._mutex = threading.Lock()
         self._headers: dict[str, Header] = {}
         self._closed = False
+        _readers.add(self)
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -132,3 +135,18 @@ class ChunkReader:
             self._idle.clear()
         for descriptor in descriptors:
             files.close(descriptor)
+
+    def _unlock_in_child(self) -> None:
+        """Begin anew with the mutex, which another thread of the parent may have held."""
+        self._mutex = threading.Lock()
+
+
+_readers: weakref.WeakSet[ChunkReader] = weakref.WeakSet()
+
+
+def _unlock_all_in_child() -> None:
+    for reader in list(_readers):
+        reader._unlock_in_child()
+
+
+os.register_at_fork(after_in_child=_unlock_all_in_child)

@@ -156,22 +156,34 @@ def parse(data: bytes | pa.Buffer, name: str, offset: int) -> pa.RecordBatch:
     return batches[0]
 
 
-def parse_create(batch: pa.RecordBatch) -> tuple[Schema, dict[str, Any]]:
-    """Return the schema and the settings that the table of a create holds."""
+def parse_create(batch: pa.RecordBatch, name: str, offset: int) -> tuple[Schema, dict[str, Any]]:
+    """Return the schema and the settings that the table of a create holds.
+
+    Parameters
+    ----------
+    name, offset
+        The chunk and where the table begins, for the message of an error.
+    """
     fields: dict[str, Field] = {}
     columns: dict[str, Column] = {}
     key = None
+    if batch.schema != _SCHEMA_ROWS:
+        raise not_a_create(name, offset)
     for row in batch.to_pylist():
-        name, number = row["name"], row["number"]
+        called, number = row["name"], row["number"]
         if row["kind"] == "field":
-            fields[name] = Field(row["type"], row["compression"], name=name, number=number)
+            fields[called] = Field(row["type"], row["compression"], name=called, number=number)
         else:
-            columns[name] = Column(
-                row["type"], row["index"], row["nullable"], name=name, number=number
+            columns[called] = Column(
+                row["type"], row["index"], row["nullable"], name=called, number=number
             )
-            key = name if row["key"] else key
-    settings = json.loads(batch.schema.metadata[_SETTINGS])
-    return Schema(fields, columns, key), settings
+            key = called if row["key"] else key
+    return Schema(fields, columns, key), json.loads(batch.schema.metadata[_SETTINGS])
+
+
+def not_a_create(name: str, offset: int) -> CorruptChunkError:
+    """Return the error for a first commit that creates no store."""
+    return CorruptChunkError("the first commit creates no store", chunk=name, offset=offset)
 
 
 def parse_values(batch: pa.RecordBatch, number: int) -> Values:

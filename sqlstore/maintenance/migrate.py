@@ -94,6 +94,8 @@ def _upgrade(index: Index) -> None:
     # Batch operations drop and recreate tables, which must not cascade. Inside a transaction this
     # pragma would be ignored.
     index.run("PRAGMA foreign_keys = OFF")
+    # Else a table that the view names could not be recreated under its name.
+    index.run("PRAGMA legacy_alter_table = ON")
     tables = _row_counts(index)
     with _transaction(index) as connection:
         config.attributes["connection"] = connection

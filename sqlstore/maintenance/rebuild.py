@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlstore import replay
+from sqlstore import identity, replay
 from sqlstore.errors import (
     CorruptChunkError,
     CorruptStoreError,
@@ -17,12 +17,11 @@ from sqlstore.errors import (
 )
 from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, Index
-from sqlstore.limits import MiB
-from sqlstore.log import chain, files, table
+from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import NO_COMMIT, TRAILER_MAGIC, CommitKind
+from sqlstore.log.segment import NO_COMMIT
 from sqlstore.progress import progress
 from sqlstore.types import StrPath
 
@@ -74,7 +73,7 @@ def _whole_chain(reader: ChunkReader) -> list[Link]:
         try:
             header = reader.header(name)
         except CorruptChunkError:
-            if _mentions_commit(reader, name):
+            if chain.mentions_commit(reader, name):
                 raise
             continue  # begun and never committed to
         walk = chain.walk(reader, name, header.chunk)
@@ -99,15 +98,6 @@ def _whole_chain(reader: ChunkReader) -> list[Link]:
     return ordered
 
 
-def _mentions_commit(reader: ChunkReader, name: str) -> bool:
-    size = reader.size(name)
-    overlap = len(TRAILER_MAGIC)
-    return any(
-        TRAILER_MAGIC in reader.read(name, start, min(MiB + overlap, size - start))
-        for start in range(0, size, MiB)
-    )
-
-
 def _refuse_to_lose(root: Path, last: Link) -> None:
     """Refuse if the index that is there, as far as it can be read, knows of later commits."""
     known = 0
@@ -130,21 +120,14 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
 def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> None:
     """Write every commit into a new index."""
     first = ordered[0]
-    if first.trailer.kind != CommitKind.CREATE:
-        raise CorruptStoreError("the first commit does not create a store", chunk=first.chunk)
-    schema, settings = table.parse_create(reader.table(first.chunk, first.trailer))
-    header = reader.header(first.chunk)
-    index = replay.create_index(path, schema, settings, first, header.store, header.chunk)
-    ends = {link.chunk: link.trailer.end for link in ordered}
+    is_of = identity.of_link(reader, first)
+    index = replay.create_index(path, is_of, first, reader.header(first.chunk).chunk)
     try:
         with index.transaction():
             for link in progress(ordered[1:], "rebuild", "commits"):
                 replay.insert_from_log(
-                    index, schema, reader, link.chunk, link.trailer, sealed=False
+                    index, is_of.schema, reader, link.chunk, link.trailer, sealed=False
                 )
-            for name, end in ends.items():
-                if files.chunk_size(reader.root, name) != end:
-                    records.seal_chunk(index, name)
             index.commit()
     finally:
         index.close()

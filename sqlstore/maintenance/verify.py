@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from sqlstore import recover, replay
-from sqlstore.errors import CorruptStoreError
+from sqlstore import identity, recover, replay
+from sqlstore.errors import CorruptStoreError, SqlstoreError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
-from sqlstore.log import chain, files, table
+from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import NO_COMMIT, CommitKind, check_readable, span
+from sqlstore.log.segment import HEADER_SIZE, NO_COMMIT, CommitKind, check_readable, span
 from sqlstore.maintenance import check_index, check_log
 from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
@@ -68,30 +69,29 @@ class _Check:
         self._reader = reader
         self._index = index
         self._report = report
-        self._commits: list[records.CommitRow] | None = None
+        self._commits: list[records.CommitRow] = []
         self._chunks: dict[str, records.ChunkRow] = {}
 
     def run(self) -> None:
         if self._index is not None:
-            with self._report.catching():
+            try:
                 self._commits = records.commits(self._index)
                 self._chunks = {row.name: row for row in records.chunks(self._index)}
+            except SqlstoreError as error:
+                self._report.add(error.message)
+                self._index = None
         links = list(self._links())
-        ordered = (
-            self._against_commits(links) if self._commits is not None else self._followed(links)
-        )
-        schema = self._schema(ordered)
-        if schema is None:
+        ordered = self._followed(links) if self._index is None else self._known(links)
+        is_of = self._identity(ordered)
+        if is_of is None:
             return
-        with_index = self._index if self._commits is not None else None
-        if with_index is not None:
-            self._check_declared(with_index, schema)
+        if self._index is not None:
+            check_index.check_sqlite(self._index, is_of.schema, self._report)
+            check_index.check_description(self._index, is_of, self._report)
         for link in progress(ordered, "verify", "commits"):
-            self._check_commit(link, schema, with_index)
-        if with_index is not None:
-            check_index.check_totals(
-                with_index, self._report.records, self._report.values, self._report
-            )
+            self._check_commit(link, is_of.schema)
+        if self._index is not None:
+            check_index.check_no_more(self._index, is_of.schema, self._report)
 
     def _links(self) -> Iterator[Link]:
         """Walk every chunk, and say what is missing, foreign or left over."""
@@ -103,46 +103,52 @@ class _Check:
                 yield from self._walk(name)
 
     def _walk(self, name: str) -> list[Link]:
+        chunk = self._uuid_of(name)
+        if chunk is None:
+            return []
+        self._report.chunks += 1
+        walk = chain.walk(self._reader, name, chunk)
+        for fault in walk.faults:
+            self._report.add(fault.message, chunk=name, offset=fault.where.get("offset"))
+        if name in self._chunks:
+            self._check_size(self._chunks[name], walk)
+        left_over = self._reader.size(name) - walk.end
+        if left_over:
+            self._report.notes.append(f"{name} ends with {left_over} bytes of no commit")
+        return walk.links
+
+    def _uuid_of(self, name: str) -> uuid.UUID | None:
+        """Return the uuid of a chunk, or None if it holds no commits."""
         row = self._chunks.get(name)
-        size = self._reader.size(name)
-        committed = row.size if row is not None else size
-        if size < committed:
-            message = f"the file has {size} bytes, {committed} were committed"
-            self._report.add(message, chunk=name, offset=size)
-            committed = size
         try:
             header = self._reader.header(name)
         except CorruptStoreError as error:
-            if row is None:
+            if row is None and not chain.mentions_commit(self._reader, name):
                 self._report.notes.append(f"{name} was begun and never committed to")
-                return []
+                return None
             self._report.add(error.message, chunk=name, offset=0)
-            header_uuid = records.parsed_uuid(row.uuid, self._root)
-        else:
-            header_uuid = header.chunk
-            if row is not None and str(header_uuid) != row.uuid:
-                self._report.add(
-                    f"the index says uuid {row.uuid}, the header {header_uuid}", chunk=name
-                )
-        self._report.chunks += 1
-        known = chain.walk(self._reader, name, header_uuid, end=committed)
-        behind = chain.walk(self._reader, name, header_uuid, start=committed, end=size)
-        for fault in known.faults + behind.faults:
-            self._report.add(fault.message, chunk=name, offset=fault.where.get("offset"))
-        end = behind.end if row is not None else known.end
-        if end < size:
-            self._report.notes.append(
-                f"{name} ends with {size - end} bytes of a commit that did not happen"
-            )
-        return known.links + behind.links
+            return None if row is None else records.parsed_uuid(row.uuid, self._root)
+        if row is not None and str(header.chunk) != row.uuid:
+            message = f"the index says uuid {row.uuid}, the header {header.chunk}"
+            self._report.add(message, chunk=name, offset=0)
+        return header.chunk
 
-    def _against_commits(self, links: list[Link]) -> list[Link]:
+    def _check_size(self, row: records.ChunkRow, walk: chain.Walk) -> None:
+        """Compare the size that the index has as committed with the commits that it knows."""
+        last = self._commits[-1].number if self._commits else 0
+        ends = [link.trailer.end for link in walk.links if link.trailer.number <= last]
+        committed = max(ends, default=HEADER_SIZE)
+        if row.size != committed:
+            message = f"the index has {row.size} bytes as committed, the log {committed}"
+            self._report.add(message, chunk=row.name, offset=min(row.size, committed))
+
+    def _known(self, links: list[Link]) -> list[Link]:
         """Return the commits that the index knows and the log has, and say what differs."""
         by_place = {(link.chunk, link.trailer.table_end): link for link in links}
         names = {row.chunk: name for name, row in self._chunks.items()}
         ordered: list[Link] = []
         previous = str(NO_COMMIT)
-        for number, row in enumerate(self._commits or [], start=1):
+        for number, row in enumerate(self._commits, start=1):
             name = names.get(row.chunk)
             link = by_place.pop((name or "", row.offset), None)
             where = {"chunk": name, "offset": row.offset}
@@ -187,33 +193,26 @@ class _Check:
                 self._report.add(message, chunk=link.chunk, offset=link.trailer.table_end)
         return ordered
 
-    def _schema(self, ordered: list[Link]) -> Schema | None:
-        for link in ordered:
-            if link.trailer.kind == CommitKind.CREATE:
-                with self._report.catching(chunk=link.chunk, offset=link.trailer.table_start):
-                    return table.parse_create(self._reader.table(link.chunk, link.trailer))[0]
+    def _identity(self, ordered: list[Link]) -> identity.Identity | None:
+        """Return what the first commit says, or say that it is damaged."""
+        if not ordered or ordered[0].trailer.number != 1:
+            self._report.add("the first commit is damaged or gone: nothing else can be read")
+            return None
+        found: identity.Identity | None = None
         with self._report.catching():
-            if self._index is not None:
-                return records.schema(self._index)
-        return None
+            found = identity.of_link(self._reader, ordered[0])
+        return found
 
-    def _check_declared(self, index: Index, schema: Schema) -> None:
-        check_index.check_sqlite(index, schema, self._report)
-        with self._report.catching():
-            if records.schema(index) != schema:
-                self._report.add(
-                    "the index has another schema than the log; run `sqlstore rebuild`"
-                )
-
-    def _check_commit(self, link: Link, schema: Schema, index: Index | None) -> None:
+    def _check_commit(self, link: Link, schema: Schema) -> None:
+        trailer = link.trailer
         self._report.commits += 1
-        self._report.records += link.trailer.records
+        self._report.records += trailer.records
         batch: pa.RecordBatch | None = None
-        with self._report.catching(chunk=link.chunk, offset=link.trailer.table_end):
-            if link.trailer.kind == CommitKind.CREATE:
-                if link.trailer.number != 1:
+        with self._report.catching(chunk=link.chunk, offset=trailer.table_end):
+            if trailer.kind == CommitKind.CREATE:
+                if trailer.number != 1:
                     self._report.add("only the first commit creates a store", chunk=link.chunk)
-            elif check_readable(link.trailer, link.chunk):
+            elif check_readable(trailer, link.chunk):
                 batch = check_log.check_append(self._reader, schema, link, self._report)
-        if batch is not None and index is not None:
-            check_index.check_rows(index, schema, link.trailer, batch, self._report)
+        if batch is not None and self._index is not None:
+            check_index.check_rows(self._index, schema, trailer, batch, self._report)

@@ -1,0 +1,123 @@
+"""What a store is: its uuid, schema and settings, as the log says.
+
+The index has them too, for people and for SQL. But the index may be damaged, and what is written
+under a wrong schema would carry that damage into the log; so the first commit is asked.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from sqlstore.errors import CorruptChunkError, CorruptIndexError
+from sqlstore.index import records
+from sqlstore.index.engine import Index
+from sqlstore.log import table
+from sqlstore.log.chain import Link
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import NO_COMMIT, CommitKind, Trailer
+from sqlstore.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the first commit of a store says.
+
+    Attributes
+    ----------
+    store
+        The uuid of the store.
+    schema
+        Its fields and metadata columns.
+    chunk_size
+        Bytes after which the next chunk begins.
+    library_version
+        The sqlstore that created it.
+    created_at
+        Microseconds since 1970, UTC.
+    """
+
+    store: uuid.UUID
+    schema: Schema
+    chunk_size: int
+    library_version: str
+    created_at: int
+
+
+def of_link(reader: ChunkReader, link: Link) -> Identity:
+    """Return what the first commit says.
+
+    Raises
+    ------
+    CorruptChunkError
+        It is damaged, or does not create a store.
+    """
+    header = reader.header(link.chunk)
+    return _identity(reader, link.chunk, link.trailer, header.store)
+
+
+def of_index(index: Index, reader: ChunkReader) -> Identity:
+    """Return what the first commit says, which the index says the place of."""
+    row = records.first_commit(index)
+    name, trailer = trailer_of(index, reader, row)
+    if trailer.number != 1 or trailer.previous != NO_COMMIT:
+        raise _not_this_commit(index, row)
+    return _identity(reader, name, trailer, reader.header(name).store)
+
+
+def as_index_says(index: Index) -> Identity:
+    """Return what the index says, to read what can be read if the first commit is damaged."""
+    row = records.store(index)
+    return Identity(
+        records.parsed_uuid(row.uuid, index.path),
+        records.schema(index),
+        row.chunk_size,
+        row.library_version,
+        row.created_at,
+    )
+
+
+def trailer_of(index: Index, reader: ChunkReader, row: records.CommitRow) -> tuple[str, Trailer]:
+    """Return the chunk and the trailer of a commit that the index names.
+
+    Raises
+    ------
+    CorruptIndexError
+        The log has another commit there.
+    CorruptChunkError
+        The log has none there.
+    """
+    chunk = records.chunk(index, row.chunk)
+    if chunk is None:
+        raise _not_this_commit(index, row)
+    trailer = reader.trailer(chunk.name, row.offset, reader.header(chunk.name).chunk)
+    if trailer is None:
+        raise CorruptChunkError(
+            f"the trailer of commit {row.number} is damaged or gone",
+            chunk=chunk.name,
+            offset=row.offset,
+        )
+    if (trailer.number, str(trailer.commit)) != (row.number, row.uuid):
+        raise _not_this_commit(index, row)
+    return chunk.name, trailer
+
+
+def _identity(reader: ChunkReader, name: str, trailer: Trailer, store: uuid.UUID) -> Identity:
+    if trailer.kind != CommitKind.CREATE:
+        raise table.not_a_create(name, trailer.table_start)
+    batch = reader.table(name, trailer)
+    schema, settings = table.parse_create(batch, name, trailer.table_start)
+    return Identity(
+        store,
+        schema,
+        int(settings["chunk_size"]),
+        str(settings["library_version"]),
+        trailer.committed_at,
+    )
+
+
+def _not_this_commit(index: Index, row: records.CommitRow) -> CorruptIndexError:
+    return CorruptIndexError(
+        f"{index.path} places commit {row.number} where the log has another; "
+        f"run `sqlstore rebuild {index.path.parent}`"
+    )
