@@ -90,8 +90,9 @@ def trailer_of(index: Index, reader: ChunkReader, row: records.CommitRow) -> tup
     chunk = records.chunk(index, row.chunk)
     if chunk is None:
         raise _not_this_commit(index, row)
-    trailer = reader.trailer(chunk.name, row.offset, reader.header(chunk.name).chunk)
-    if trailer is None:
+    chunk_uuid = records.parsed_uuid(chunk.uuid, index.path)
+    trailer = reader.trailer(chunk.name, row.offset, chunk_uuid)
+    if trailer is None or reader.header(chunk.name).chunk != chunk_uuid:
         raise CorruptChunkError(
             f"the trailer of commit {row.number} is damaged or gone",
             chunk=chunk.name,

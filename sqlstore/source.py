@@ -22,6 +22,7 @@ from sqlstore.errors import (
     DecodeError,
     QueryError,
     SqlstoreError,
+    StoreClosedError,
 )
 from sqlstore.index import records, versions
 from sqlstore.index.query import Queries
@@ -56,6 +57,7 @@ class Source:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._closed = False
         self._index = recover.open_index_to_read(root)
         self._chunks = ChunkReader(root)
         try:
@@ -132,6 +134,7 @@ class Source:
         parameters
             What is bound to the ``:name`` in the text.
         """
+        self.check_open()
         if _is_text(criteria):
             return self._queries.ids_where(criteria[0], parameters)
         _refuse_parameters(parameters)
@@ -145,6 +148,7 @@ class Source:
         numpy.ndarray
             Shape ``(next_record,)``, by record id.
         """
+        self.check_open()
         if _is_text(terms):
             ids, ranks = self._queries.ranks(terms[0], parameters)
         else:
@@ -156,6 +160,7 @@ class Source:
 
     def sql(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any SQL that only reads."""
+        self.check_open()
         return self._queries.table(sql, parameters)
 
     def id_of_key(self, value: object) -> int | None:
@@ -179,6 +184,7 @@ class Source:
         ChecksumError
             The bytes are not what was written.
         """
+        self.check_open()
         segment, row = self._segments.find(record)
         values = segment.values(field.number)
         if not values.present[row]:
@@ -212,10 +218,17 @@ class Source:
 
     def metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
         """Return metadata columns of records, in the order of the ids."""
+        self.check_open()
         return self._segments.columns(ids, columns)
+
+    def check_open(self) -> None:
+        """Raise if the store has been closed."""
+        if self._closed:
+            raise StoreClosedError(f"the store {self.root} is closed")
 
     def close(self) -> None:
         """Close the index and every chunk."""
+        self._closed = True
         self._index.close()
         self._chunks.close()
 

@@ -17,7 +17,6 @@ from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
     SqlstoreError,
-    StoreClosedError,
 )
 from sqlstore.log import files
 from sqlstore.log.segment import Trailer
@@ -57,12 +56,8 @@ class Store(View):
         self._closed = False
 
     def _record_ids(self) -> range | Ids:
-        self._check_open()
+        self._source.check_open()
         return range(self._source.next_record)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosedError(f"the store {self.path} is closed")
 
     def __enter__(self) -> Store:
         return self
@@ -109,7 +104,7 @@ class Store(View):
         RecordNotFoundError
             There is no such record.
         """
-        self._check_open()
+        self._source.check_open()
         if (record is None) == (key is None):
             raise TypeError("get() takes either a record id or key=...")
         if record is None:
@@ -149,7 +144,7 @@ class Store(View):
         QueryError
             The statement is not valid, or would write.
         """
-        self._check_open()
+        self._source.check_open()
         return self._source.sql(sql, {**(params or {}), **bound})
 
     def writer(
@@ -172,7 +167,7 @@ class Store(View):
         ReadOnlyError
             The store was opened for reading.
         """
-        self._check_open()
+        self._source.check_open()
         if self.mode != "a":
             raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="a" to append')
         return Writer(
@@ -223,12 +218,12 @@ class Store(View):
         Report
             True when nothing is wrong; `Report.faults` says what is, and where.
         """
-        self._check_open()
+        self._source.check_open()
         return verify(self.path)
 
     def refresh(self) -> None:
         """See what has been committed since the store was opened or last refreshed."""
-        self._check_open()
+        self._source.check_open()
         self._source.refresh()
 
     def close(self) -> None:

@@ -86,6 +86,8 @@ class View:
             raise IndexError(
                 f"expected a list of integers or a mask, got {index.dtype} of shape {index.shape}"
             )
+        if index.dtype.kind == "u" and index.size and index.max() >= len(self):
+            raise IndexError(f"position {index.max()} in a view of {len(self)} records")
         if index.dtype == np.bool_ and len(index) != len(self):
             raise IndexError(f"a mask of length {len(index)} for {len(self)} records")
         return self._with(self.ids[index.astype(np.int64) if not index.size else index])

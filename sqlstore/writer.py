@@ -162,12 +162,16 @@ class Writer:
         self._take_rows()
         before = len(self._committed)
         if self._blocks:
+            first = self._taken - self._waiting()
             try:
                 self._committer.commit(joined(self._blocks), self._acknowledge)
             except StoreBusyError:
                 raise
-            except SqlstoreError:
+            except SqlstoreError as error:
                 self._blocks.clear()
+                row = error.where.get("row")
+                if isinstance(row, int):  # of this commit: people count from the first record
+                    error.where["row"] = first + row
                 raise
         self._last_commit = time.monotonic()
         return self._committed[-1] if len(self._committed) > before else np.empty(0, np.int64)

@@ -124,14 +124,7 @@ class Segments:
                 chunk=place.chunk,
                 offset=place.trailer,
             )
-        batch = self._reader.table(place.chunk, trailer)
-        if batch.num_rows != place.records:
-            raise CorruptChunkError(
-                f"a segment table of {batch.num_rows} rows for {place.records} records",
-                chunk=place.chunk,
-                offset=trailer.table_start,
-            )
-        return Segment(place, batch)
+        return Segment(place, self._reader.table(place.chunk, trailer))
 
     def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
         """Return metadata columns of records, in the order of the ids.

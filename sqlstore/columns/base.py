@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sqlstore.types import SqlValue
 
@@ -43,26 +44,46 @@ class ColumnType(ABC):
             The value does not fit the type.
         """
 
+    def convert_cell(self, value: Any) -> SqlValue:
+        """Return what SQLite stores for a Python value out of a table; see `convert`."""
+        return self.convert(value)
+
     def build(self, values: Sequence[SqlValue]) -> pa.Array:
         """Return converted values as an Arrow array of the declared type."""
         array = pa.array(values, type=self.plain)
         return array if self.plain == self.arrow else array.cast(self.arrow)
 
     def accept(self, array: pa.Array) -> pa.Array:
-        """Return any Arrow array as one of the declared type, or refuse it.
+        """Return a plain Arrow array as one of the declared type, or refuse it.
+
+        Parameters
+        ----------
+        array
+            As `plain_arrow` gives it.
 
         Raises
         ------
         ValueError, pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError
             A value cannot be kept exactly.
         """
-        if array.type == self.arrow:
-            return array
-        if pa.types.is_nested(array.type):
+        if not (pa.types.is_null(array.type) or self.takes(array.type)):
             raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        if pa.types.is_dictionary(array.type):
-            return self.accept(array.dictionary_decode())
-        return array.cast(self.arrow, safe=True)
+        accepted = array.cast(self.arrow, safe=True)
+        self.check(accepted)
+        return accepted
+
+    @abstractmethod
+    def takes(self, kind: pa.DataType) -> bool:
+        """Return whether values of a plain Arrow type mean what values of this column mean."""
+
+    def check(self, array: pa.Array) -> None:
+        """Refuse an array of the declared type with a value that the column cannot hold.
+
+        Raises
+        ------
+        ValueError, pyarrow.ArrowInvalid
+            There is such a value.
+        """
 
     def to_sql(self, array: pa.Array) -> list[SqlValue]:
         """Return what SQLite stores for each value of an array of the declared type."""
@@ -76,13 +97,35 @@ class ColumnType(ABC):
         return f"ColumnType({self.name!r})"
 
 
+def plain_arrow(array: pa.Array) -> pa.Array:
+    """Return the same values without dictionary, runs or views: as one type for each meaning."""
+    if pa.types.is_dictionary(array.type):
+        return plain_arrow(array.dictionary_decode())
+    if pa.types.is_run_end_encoded(array.type):
+        return plain_arrow(pc.run_end_decode(array))
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    if pa.types.is_binary_view(array.type):
+        return array.cast(pa.large_binary())
+    return array
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a plain Arrow type are text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return whether values of a plain Arrow type are bytes."""
+    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary
+    return any(test(kind) for test in tests)
+
+
 def to_list(array: pa.Array) -> list[SqlValue]:
     """Return Arrow integers, floats, strings or bytes as a list, faster than ``to_pylist``."""
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
-    if not array.null_count:
-        return array.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
-    if not pa.types.is_primitive(array.type):
+    if not array.null_count or not pa.types.is_primitive(array.type):
         return array.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     values: list[SqlValue] = array.fill_null(0).to_numpy(zero_copy_only=False).tolist()
     for i in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():

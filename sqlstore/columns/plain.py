@@ -10,10 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlstore.columns.base import ColumnType, shown, to_list
+from sqlstore.columns.base import ColumnType, is_bytes, is_text, shown, to_list
 from sqlstore.types import SqlValue
 
 MAX_SQL_INTEGER: Final = 2**63 - 1
+
+_NUMBERS: Final = (int, float, np.integer, np.floating)
+_NO_NUMBERS: Final = (bool, np.timedelta64)
+"""What Python and NumPy derive from their integers."""
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 class Bool(ColumnType):
@@ -30,10 +38,8 @@ class Bool(ColumnType):
             return int(value)
         raise TypeError(f"expected True or False, got {shown(value)}")
 
-    def accept(self, array: pa.Array) -> pa.Array:
-        if array.type not in (self.arrow, pa.null()):
-            raise ValueError(f"{array.type} values do not fit a bool column")
-        return array.cast(self.arrow)
+    def takes(self, kind: pa.DataType) -> bool:
+        return bool(pa.types.is_boolean(kind))
 
     def to_sql(self, array: pa.Array) -> list[SqlValue]:
         return to_list(array)
@@ -53,22 +59,20 @@ class Integer(ColumnType):
 
     def convert(self, value: Any) -> SqlValue:
         if type(value) is not int:
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, _NO_NUMBERS):
                 raise TypeError(f"expected an integer, got {shown(value)}")
             value = int(value)
         if self.lowest <= value <= self.highest:
             return value  # type: ignore[no-any-return]
         raise OverflowError(f"{value} is not between {self.lowest} and {self.highest}")
 
-    def accept(self, array: pa.Array) -> pa.Array:
-        if pa.types.is_string(array.type) or pa.types.is_boolean(array.type):
-            raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        array = super().accept(array)
-        if self.name == "uint64" and len(array) > array.null_count:
-            highest = pc.max(array).as_py()
-            if highest > MAX_SQL_INTEGER:
-                raise ValueError(f"{highest} is above 2**63 - 1, the largest integer of SQLite")
-        return array
+    def takes(self, kind: pa.DataType) -> bool:
+        return _is_number(kind)
+
+    def check(self, array: pa.Array) -> None:
+        highest = pc.max(array).as_py() if self.name == "uint64" else None
+        if highest is not None and highest > MAX_SQL_INTEGER:
+            raise ValueError(f"{highest} is above 2**63 - 1, the largest integer of SQLite")
 
 
 class Float(ColumnType):
@@ -84,7 +88,7 @@ class Float(ColumnType):
 
     def convert(self, value: Any) -> SqlValue:
         if type(value) is not float:
-            if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+            if not isinstance(value, _NUMBERS) or isinstance(value, _NO_NUMBERS):
                 raise TypeError(f"expected a number, got {shown(value)}")
             value = float(value)
         if self.name == "float64":
@@ -95,10 +99,14 @@ class Float(ColumnType):
             raise OverflowError(f"{value} is too large for float32")
         return single
 
+    def takes(self, kind: pa.DataType) -> bool:
+        return _is_number(kind)
+
     def accept(self, array: pa.Array) -> pa.Array:
-        if pa.types.is_string(array.type) or pa.types.is_boolean(array.type):
-            raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        return super().accept(array)
+        accepted = super().accept(array)
+        if pa.types.is_float64(array.type) and not pc.is_inf(accepted).equals(pc.is_inf(array)):
+            raise ValueError("a value is too large for float32")
+        return accepted
 
     def to_sql(self, array: pa.Array) -> list[SqlValue]:
         return to_list(array)
@@ -120,18 +128,15 @@ class String(ColumnType):
             value.encode()  # lone surrogates have no UTF-8 form
         return value  # type: ignore[no-any-return]
 
-    def accept(self, array: pa.Array) -> pa.Array:
-        kinds = (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_dictionary,
-            pa.types.is_null,
-        )
-        if not any(kind(array.type) for kind in (*kinds, pa.types.is_string_view)):
-            raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        array = super().accept(array)
+    def takes(self, kind: pa.DataType) -> bool:
+        return is_text(kind)
+
+    def check(self, array: pa.Array) -> None:
         array.validate(full=True)
-        return array
+
+
+def _check_json(text: str) -> None:
+    json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:
@@ -139,7 +144,7 @@ def _refuse_constant(name: str) -> None:
 
 
 class Json(String):
-    """Anything that JSON can hold, kept as its text."""
+    """Anything that JSON can hold, kept as its text. In tables, text is JSON already."""
 
     name = "json"
     can_be_key = False
@@ -149,15 +154,21 @@ class Json(String):
         text.encode()
         return text
 
+    def convert_cell(self, value: Any) -> SqlValue:
+        if not isinstance(value, str):
+            return self.convert(value)
+        _check_json(value)
+        return super().convert(value)
+
     def accept(self, array: pa.Array) -> pa.Array:
-        if pa.types.is_nested(array.type):
-            values = [None if v is None else self.convert(v) for v in array.to_pylist()]
-            return self.build(values)
-        array = super().accept(array)
-        for text in array.to_pylist():
-            if text is not None:
-                json.loads(text, parse_constant=_refuse_constant)
-        return array
+        if not pa.types.is_nested(array.type):
+            return super().accept(array)
+        return self.build([None if v is None else self.convert(v) for v in array.to_pylist()])
+
+    def check(self, array: pa.Array) -> None:
+        super().check(array)
+        for text in array.drop_null().to_pylist():
+            _check_json(text)
 
     def to_python(self, array: pa.Array) -> list[object]:
         return [None if text is None else json.loads(text) for text in array.to_pylist()]
@@ -176,3 +187,6 @@ class Binary(ColumnType):
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
         raise TypeError(f"expected bytes, got {shown(value)}")
+
+    def takes(self, kind: pa.DataType) -> bool:
+        return is_bytes(kind)

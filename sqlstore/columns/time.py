@@ -36,12 +36,11 @@ class Date(ColumnType):
             return value.toordinal() - _EPOCH_DAY
         raise TypeError(f"expected a date, got {shown(value)}")
 
-    def accept(self, array: pa.Array) -> pa.Array:
-        if pa.types.is_integer(array.type):
-            raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        array = super().accept(array)
+    def takes(self, kind: pa.DataType) -> bool:
+        return bool(pa.types.is_date(kind))
+
+    def check(self, array: pa.Array) -> None:
         _refuse_outside_years(array, -_EPOCH_DAY + 1, dt.date.max.toordinal() - _EPOCH_DAY)
-        return array
 
 
 class Timestamp(ColumnType):
@@ -81,16 +80,11 @@ class Timestamp(ColumnType):
             raise ValueError(f"{value!r} is before the year 1 or after the year 9999")
         return since
 
-    def accept(self, array: pa.Array) -> pa.Array:
-        if pa.types.is_timestamp(array.type) and (array.type.tz is None) != (self.zone is None):
-            raise ValueError(
-                f"{array.type} values do not fit a {self.name} column: one has no zone"
-            )
-        if not (pa.types.is_timestamp(array.type) or pa.types.is_null(array.type)):
-            raise ValueError(f"{array.type} values do not fit a {self.name} column")
-        array = super().accept(array)
+    def takes(self, kind: pa.DataType) -> bool:
+        return pa.types.is_timestamp(kind) and (kind.tz is None) == (self.zone is None)
+
+    def check(self, array: pa.Array) -> None:
         _refuse_outside_years(array, self.first, self.last)
-        return array
 
 
 def _exactly(value: np.datetime64, unit: str) -> np.datetime64:

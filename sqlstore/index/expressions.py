@@ -43,6 +43,7 @@ class Expressions:
 
     def ids_where(self, criteria: tuple[ColumnElement[bool], ...]) -> Ids:
         """Return the ids of the records that all criteria hold for, ascending."""
+        _check_are_expressions(criteria)
         record = self._table.c.id
         rows = self._rows(lambda: select(record).where(*criteria).order_by(record))
         return np.array([row[0] for row in rows], np.int64)
@@ -55,6 +56,7 @@ class Expressions:
         count
             How many records there are.
         """
+        _check_are_expressions(terms)
 
         def statement() -> Select[Any]:
             return select(self._table.c.id, func.dense_rank().over(order_by=terms))
@@ -86,3 +88,12 @@ class Expressions:
             raise QueryError(str(error)) from error
         except SQLAlchemyError as error:
             raise QueryError(str(error)) from error
+
+
+def _check_are_expressions(given: tuple[object, ...]) -> None:
+    for one in given:
+        if not isinstance(one, ColumnElement):
+            raise QueryError(
+                f"expected SQL text or a SQLAlchemy expression, got {one!r}; for NULL, compare "
+                "with `store.c.name.is_(None)`"
+            )

@@ -79,7 +79,7 @@ def walk(
         found.end = max(found.end, trailer.end)
         found.links.append(Link(name, trailer))
         end = trailer.bodies_start
-    if found.links and end != start:
+    if found.links and end != start and not found.faults:
         found.faults.append(
             CorruptChunkError("bytes that belong to no commit", chunk=name, offset=start)
         )

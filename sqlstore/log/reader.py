@@ -17,7 +17,7 @@ import pyarrow as pa
 from sqlstore import limits
 from sqlstore.errors import CorruptChunkError, StoreClosedError
 from sqlstore.log import files, table
-from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, Header, Trailer, span
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Header, Trailer, span
 
 
 class ChunkReader:
@@ -125,7 +125,15 @@ class ChunkReader:
                 chunk=name,
                 offset=start,
             )
-        return table.parse(data, name, start)
+        batch = table.parse(data, name, start)
+        if trailer.kind == CommitKind.APPEND and batch.num_rows != trailer.records:
+            raise CorruptChunkError(
+                f"the segment table of commit {trailer.number} has {batch.num_rows} rows for "
+                f"{trailer.records} records",
+                chunk=name,
+                offset=start,
+            )
+        return batch
 
     def close(self) -> None:
         """Close every file."""

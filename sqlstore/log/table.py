@@ -183,7 +183,7 @@ def parse_create(batch: pa.RecordBatch, name: str, offset: int) -> tuple[Schema,
 
 def not_a_create(name: str, offset: int) -> CorruptChunkError:
     """Return the error for a first commit that creates no store."""
-    return CorruptChunkError("the first commit creates no store", chunk=name, offset=offset)
+    return CorruptChunkError("the first commit does not create a store", chunk=name, offset=offset)
 
 
 def parse_values(batch: pa.RecordBatch, number: int) -> Values:

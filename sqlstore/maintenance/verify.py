@@ -169,15 +169,18 @@ class _Check:
     def _only_in_log(self, links: list[Link]) -> None:
         """Say of commits that the index lacks whether that is a fault."""
         last = self._commits[-1].number if self._commits else 0
-        now = last
+        now, is_whole = last, True
         if self._index is not None and links:
-            now = records.last_commit(self._index).number
+            row = records.last_commit(self._index)
+            now = row.number
+            expected = row.first_record + row.records
+            is_whole = records.store(self._index).next_record_id == expected
         for link in links:
             number = link.trailer.number
             if last < number <= now:
                 continue  # committed since this check began
             message = f"commit {number} is in the log and not in the index"
-            if number == now + 1:
+            if number == now + 1 and is_whole:
                 self._report.notes.append(f"{message} yet; the next writer settles it")
             else:
                 where = {"chunk": link.chunk, "offset": link.trailer.table_end}
@@ -198,10 +201,11 @@ class _Check:
         if not ordered or ordered[0].trailer.number != 1:
             self._report.add("the first commit is damaged or gone: nothing else can be read")
             return None
-        found: identity.Identity | None = None
-        with self._report.catching():
-            found = identity.of_link(self._reader, ordered[0])
-        return found
+        try:
+            return identity.of_link(self._reader, ordered[0])
+        except SqlstoreError as error:
+            self._report.add(error.message, **{"chunk": ordered[0].chunk, **error.where})
+            return None
 
     def _check_commit(self, link: Link, schema: Schema) -> None:
         trailer = link.trailer
