@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits
+from sqlstore.columns.base import shown
 from sqlstore.compression import COMPRESSIONS, compress
 from sqlstore.encodings import ENCODINGS
 from sqlstore.errors import DuplicateKeyError, EncodeError, SchemaError
@@ -114,16 +115,18 @@ class FieldEncoder:
             raise EncodeError(error.message, field=self._name, row=row) from error
         n_raw = len(raw)
         if n_raw > limits.MAX_VALUE_BYTES:
-            raise EncodeError(
-                f"a value of {n_raw} bytes; the limit is {limits.MAX_VALUE_BYTES}",
-                field=self._name,
-                row=row,
-            )
+            raise too_large(n_raw, self._name, row)
         number = self._compression
         body = raw
         if number:
             body, number = compress(raw, number)
         return body, n_raw, zlib.crc32(body), number
+
+
+def too_large(n_raw: int, field: str, row: int) -> EncodeError:
+    """Return the error for a value of more bytes than a chunk may hold."""
+    message = f"a value of {n_raw} bytes; the limit is {limits.MAX_VALUE_BYTES}"
+    return EncodeError(message, field=field, row=row)
 
 
 class RowBuffer:
@@ -176,6 +179,8 @@ class RowBuffer:
         SchemaError
             The record is not what the schema declares. Nothing of it is kept.
         """
+        if not isinstance(record, (dict, Mapping)):  # a dict first: that is the fast answer
+            raise SchemaError(f"a record maps names to values, got {shown(record)}", row=row)
         if not self._names.issuperset(record):
             raise self._schema.unknown([name for name in record if name not in self._names])
         metadata = self._convert(record, row)

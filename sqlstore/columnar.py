@@ -13,15 +13,22 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from sqlstore.batch import Block, FieldBlock, FieldEncoder, field_block
+from sqlstore import limits
+from sqlstore.batch import Block, FieldBlock, FieldEncoder, field_block, too_large
+from sqlstore.columns.base import is_bytes, is_text, plain_arrow
 from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import Buffer, SqlValue
 
 _Column: TypeAlias = "pa.Array | list[Any]"
+"""Plain Arrow values, or Python objects of any kind."""
+
 _Columns: TypeAlias = "dict[str, _Column]"
+_MISFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError)
 _TEXT_OR_BYTES = ("bytes", "utf8")
 
 
@@ -31,7 +38,10 @@ def is_tabular(data: object) -> bool:
 
 
 def _is_frame(data: object) -> bool:
-    return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
+    return any(
+        kind.__name__ == "DataFrame" and kind.__module__.startswith("pandas")
+        for kind in type(data).__mro__
+    )
 
 
 def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Iterator[Block]:
@@ -54,7 +64,7 @@ def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Ite
     frames = (
         _frame_pieces(data, schema, most_records)
         if _is_frame(data)
-        else _arrow_pieces(data, most_records)
+        else _arrow_pieces(data, schema, most_records)
     )
     row = 0
     for columns, count in frames:
@@ -70,12 +80,12 @@ def _check_names(names: list[Any], schema: Schema) -> None:
         raise SchemaError("two columns of the table have the same name")
 
 
-def _arrow_pieces(data: Any, most: int) -> Iterator[tuple[_Columns, int]]:
+def _arrow_pieces(data: Any, schema: Schema, most: int) -> Iterator[tuple[_Columns, int]]:
     for table in [data] if isinstance(data, pa.Table) else _tables(data, most):
         for start in range(0, table.num_rows, most):
             part = table.slice(start, most)
             names = part.schema.names
-            yield {name: _one_array(part.column(name)) for name in names}, part.num_rows
+            yield {n: _one_array(part.column(n), n, schema) for n in names}, part.num_rows
 
 
 def _tables(data: Any, most: int) -> Iterator[pa.Table]:
@@ -90,22 +100,26 @@ def _tables(data: Any, most: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(_wide(column).chunks or [_empty(column)])
-    )
+def _one_array(column: pa.ChunkedArray, name: str, schema: Schema) -> pa.Array:
+    """Return the plain values of a column as one array."""
+    try:
+        arrays = [plain_arrow(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
+        return arrays[0] if len(arrays) == 1 else pa.concat_arrays(map(_wide, arrays))
+    except _MISFIT as error:
+        raise _misfit(error, name, schema) from error
 
 
-def _empty(column: pa.ChunkedArray) -> pa.Array:
-    return pa.nulls(0, _wide(column).type)
-
-
-def _wide(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _wide(array: pa.Array) -> pa.Array:
     """Return text and bytes with 64-bit offsets, so that joining them cannot overflow."""
     wide = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
-    return column.cast(wide[column.type]) if column.type in wide else column
+    return array.cast(wide[array.type]) if array.type in wide else array
+
+
+def _misfit(error: Exception, name: str, schema: Schema) -> SchemaError:
+    """Return the error for a whole column that cannot be what the schema declares."""
+    if name in schema.fields:
+        return EncodeError(str(error), field=name)
+    return SchemaError(str(error), column=name)
 
 
 def _frame_pieces(frame: Any, schema: Schema, most: int) -> Iterator[tuple[_Columns, int]]:
@@ -115,21 +129,34 @@ def _frame_pieces(frame: Any, schema: Schema, most: int) -> Iterator[tuple[_Colu
 
 
 def _series(series: Any, name: str, schema: Schema) -> _Column:
-    if name in schema.fields:
-        values = [None if _is_missing(value) else value for value in series.tolist()]
-        kinds = {type(value) for value in values if value is not None}
-        return pa.array(values, pa.large_binary()) if kinds == {bytes} else values
-    is_float = schema.columns[name].kind.storage == "REAL"
+    """Return a column of a frame: objects as they are, everything else as Arrow has it."""
+    if series.dtype == object:
+        return _objects(series, is_field=name in schema.fields)
     try:
-        # For pandas NaN is a missing value; in a column of floats it is kept as what it is.
-        array = pa.Array.from_pandas(series) if not is_float else pa.array(series.to_numpy())
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise SchemaError(str(error), column=name) from error
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        array = _from_pandas(series, name, schema)
+    except _MISFIT as error:
+        raise _misfit(error, name, schema) from error
+    column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+    return _one_array(column, name, schema)
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
+def _objects(series: Any, *, is_field: bool) -> _Column:
+    missing = series.isna().tolist()
+    values = [None if gone else v for v, gone in zip(series.tolist(), missing, strict=True)]
+    kinds = {type(value) for value in values if value is not None}
+    return pa.array(values, pa.large_binary()) if is_field and kinds == {bytes} else values
+
+
+def _from_pandas(series: Any, name: str, schema: Schema) -> pa.Array | pa.ChunkedArray:
+    """Return a column with Arrow's nulls for what pandas calls missing.
+
+    That NaN is missing is so for pandas only: in a column of floats it is kept as what it is. Where
+    pandas marks what is missing (`Float64`), it is missing.
+    """
+    is_float = isinstance(series.dtype, np.dtype) and series.dtype.kind == "f"
+    if is_float and name in schema.columns and schema.columns[name].kind.storage == "REAL":
+        return pa.array(series.to_numpy())
+    return pa.Array.from_pandas(series)
 
 
 def _halved(columns: _Columns, count: int, most_bytes: int) -> Iterator[tuple[_Columns, int]]:
@@ -169,16 +196,29 @@ def _block(columns: _Columns, count: int, schema: Schema, row: int) -> Block:
 def _metadata(column: Column, given: _Column | None, count: int, row: int) -> pa.Array:
     if given is None:
         array = pa.nulls(count, column.kind.arrow)
+    elif isinstance(given, list):
+        array = column.kind.build([_converted(v, column, row + i) for i, v in enumerate(given)])
     else:
-        try:
-            array = column.kind.accept(pa.array(given))
-        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            message = f"{error} (in rows {row} to {row + count - 1})"
-            raise SchemaError(message, column=column.name) from error
+        array = _accepted(given, column, row)
     if array.null_count and not column.nullable:
         first = row + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise SchemaError("a value is required", column=column.name, row=first)
     return array
+
+
+def _accepted(given: pa.Array, column: Column, row: int) -> pa.Array:
+    try:
+        return column.kind.accept(given)
+    except _MISFIT as error:
+        message = f"{error} (in rows {row} to {row + len(given) - 1})"
+        raise SchemaError(message, column=column.name) from error
+
+
+def _converted(value: Any, column: Column, row: int) -> SqlValue:
+    try:
+        return None if value is None else column.kind.convert_cell(value)
+    except _MISFIT as error:
+        raise SchemaError(str(error), column=column.name, row=row) from error
 
 
 def _payload(field: Field, given: _Column | None, count: int, row: int) -> FieldBlock:
@@ -188,7 +228,7 @@ def _payload(field: Field, given: _Column | None, count: int, row: int) -> Field
         if field.encoding in _TEXT_OR_BYTES:
             given = _checked_bytes(field, given)
             if field.compression is None:
-                return _as_it_lies(given)
+                return _as_it_lies(field, given, row)
         given = _python_values(field, given)
     encode = FieldEncoder(field)
     return field_block([encode(value, row + i) for i, value in enumerate(given)])
@@ -196,23 +236,20 @@ def _payload(field: Field, given: _Column | None, count: int, row: int) -> Field
 
 def _checked_bytes(field: Field, array: pa.Array) -> pa.Array:
     """Return bytes or text with 64-bit offsets, or refuse what is neither."""
-    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-    is_bytes = pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)
-    is_bytes = is_bytes or pa.types.is_fixed_size_binary(array.type) or pa.types.is_null(array.type)
-    target = pa.large_string() if field.encoding == "utf8" else pa.large_binary()
-    if field.encoding == "utf8" and not (is_text or pa.types.is_null(array.type)):
-        raise EncodeError(f"expected text, got a column of {array.type}", field=field.name)
-    if field.encoding == "bytes" and not is_bytes:
-        raise EncodeError(f"expected bytes, got a column of {array.type}", field=field.name)
+    wants_text = field.encoding == "utf8"
+    fits = is_text(array.type) if wants_text else is_bytes(array.type)
+    if not (fits or pa.types.is_null(array.type)):
+        expected = "text" if wants_text else "bytes"
+        raise EncodeError(f"expected {expected}, got a column of {array.type}", field=field.name)
     try:
-        if field.encoding == "utf8":
+        if wants_text:
             array.validate(full=True)
-        return array.cast(target)
+        return array.cast(pa.large_string() if wants_text else pa.large_binary())
     except pa.ArrowException as error:
         raise EncodeError(str(error), field=field.name) from error
 
 
-def _as_it_lies(array: pa.Array) -> FieldBlock:
+def _as_it_lies(field: Field, array: pa.Array, row: int) -> FieldBlock:
     """Return uncompressed values as the one buffer that holds them, without copying it."""
     present = np.ones(len(array), bool)
     dense = array
@@ -221,35 +258,60 @@ def _as_it_lies(array: pa.Array) -> FieldBlock:
         dense = array.drop_null()
     _, offsets, data = dense.buffers()
     ends = np.frombuffer(offsets, np.int64)[dense.offset : dense.offset + len(dense) + 1]
+    length = np.zeros(len(array), np.int64)
+    length[present] = np.diff(ends)
+    _check_sizes(field, length, row)
     view = memoryview(data) if data is not None else memoryview(b"")
     bounds = ends.tolist()
     crc = zlib.crc32
     crcs = [crc(view[start:end]) for start, end in itertools.pairwise(bounds)]
     body: list[Buffer] = [view[bounds[0] : bounds[-1]]] if len(dense) else []
     values = no_values(len(array))
-    values.present[:] = present
-    length = np.zeros(len(array), np.uint32)
-    length[present] = np.diff(ends)
+    stored = length.astype(np.uint32)
     checks = np.zeros(len(array), np.uint32)
     checks[present] = crcs
     return FieldBlock(
         body,
-        Values(present, values.offset, length, length, values.items, checks, values.compression),
+        Values(present, values.offset, stored, stored, values.items, checks, values.compression),
     )
+
+
+def _check_sizes(field: Field, lengths: NDArray[np.int64], row: int) -> None:
+    too_long = np.flatnonzero(lengths > limits.MAX_VALUE_BYTES)
+    if len(too_long):
+        first = int(too_long[0])
+        raise too_large(int(lengths[first]), field.name, row + first)
 
 
 def _python_values(field: Field, array: pa.Array) -> list[Any]:
     """Return Arrow values as what the field's encoding takes."""
     if field.encoding != "array":
         return array.to_pylist()  # type: ignore[no-any-return]
-    if isinstance(array, pa.FixedShapeTensorArray):
-        return list(array.to_numpy_ndarray())
-    if not pa.types.is_nested(array.type):
-        return [None if v is None else np.asarray(v) for v in array.to_pylist()]
-    numeric = pa.types.is_primitive(array.type.value_type)
-    if not numeric or array.values.null_count:
+    dense = iter(_ndarrays(field, array.drop_null()))
+    return [next(dense) if there else None for there in array.is_valid().to_pylist()]
+
+
+def _ndarrays(field: Field, array: pa.Array) -> Sequence[Any]:
+    """Return numbers, lists of numbers, or tensors, none of them missing, as NumPy has them.
+
+    Behind the last list there may be more.
+    """
+    is_tensor = isinstance(array, pa.FixedShapeTensorArray)
+    outer = array.storage if is_tensor else array
+    items = outer.flatten() if _is_list(outer.type) else outer
+    if not (pa.types.is_primitive(items.type) or pa.types.is_null(array.type)):
         raise EncodeError(f"a column of {array.type} is no column of arrays", field=field.name)
-    return [
-        None if scalar.values is None else scalar.values.to_numpy(zero_copy_only=False)
-        for scalar in array
-    ]
+    if items.null_count:
+        raise EncodeError("an array has a null in it, which NumPy does not know", field=field.name)
+    if is_tensor:
+        return array.to_numpy_ndarray()  # type: ignore[no-any-return]
+    numbers = items.to_numpy(zero_copy_only=False)
+    if items is outer:
+        return numbers  # type: ignore[no-any-return]
+    return np.split(numbers, np.cumsum(pc.list_value_length(outer).to_numpy()))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = types.is_list, types.is_large_list, types.is_fixed_size_list
+    return any(test(kind) for test in (*tests, types.is_list_view, types.is_large_list_view))

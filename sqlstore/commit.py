@@ -189,7 +189,9 @@ class Committer:
         if self._index.is_replaced():  # by a rebuild
             self._index.reopen()
             self._is_first = True
-        recover.settle(self._index, self.schema, self._reader, self._lock, thorough=self._is_first)
+        versions.check(self._index)  # it may have been migrated meanwhile
+        thorough = self._is_first or bool(self._to_seal)
+        recover.settle(self._index, self.schema, self._reader, self._lock, thorough=thorough)
         self._is_first = False
         with self._index.transaction():
             trailer = self._insert(chunk, segment, block)

@@ -15,7 +15,13 @@ from sqlstore.compression import COMPRESSIONS
 from sqlstore.encodings import ENCODINGS
 from sqlstore.errors import SchemaError, UnknownNameError
 
-RESERVED_NAMES: Final = frozenset({"id", "rowid", "oid", "_rowid_"})
+RESERVED_NAMES: Final = {
+    **dict.fromkeys(("id", "rowid", "oid", "_rowid_"), "the record id"),
+    # SQLite forgets these names, quoted or not, where a column is looked up in a view.
+    **dict.fromkeys(("true", "false"), "a constant of SQL"),
+}
+"""Names that nobody can use, and what they mean."""
+
 DEFAULT: Final = "default"
 
 
@@ -196,7 +202,7 @@ def _check_names(names: Sequence[object]) -> None:
             raise SchemaError(f"the name {name!r} has a quote or bracket in it")
         folded = name.casefold()
         if folded in RESERVED_NAMES:
-            raise SchemaError(f"the name {name!r} is reserved for the record id")
+            raise SchemaError(f"the name {name!r} is reserved for {RESERVED_NAMES[folded]}")
         if folded in seen:
             raise SchemaError(
                 f"the name {name!r} is there twice (as {seen[folded]!r}; case is ignored)"

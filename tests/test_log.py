@@ -578,6 +578,7 @@ def test_a_writer_makes_what_a_reader_reads(root: Path) -> None:
         table_start=start,
         table_end=start + rows.size,
         table_crc=zlib.crc32(rows),
+        records=BATCH.num_rows,
     ).trailer
     writer.write_trailer(trailer)
     writer.committed(trailer)

@@ -365,7 +365,7 @@ def test_a_store_without_description_is_refused(root: Path) -> None:
         sqlstore.open(root, mode="a") as store,
         pytest.raises(CorruptIndexError, match="which store"),
     ):
-        store.extend([{}])
+        store.extend([{"path": "new", "width": 1}])
     sqlstore.rebuild(root)
     assert verify(root)
 

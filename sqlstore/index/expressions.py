@@ -11,6 +11,7 @@ from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.elements import TextClause
 
 from sqlstore.errors import QueryError, SqlstoreError
 from sqlstore.index.engine import Index
@@ -92,7 +93,7 @@ class Expressions:
 
 def _check_are_expressions(given: tuple[object, ...]) -> None:
     for one in given:
-        if not isinstance(one, ColumnElement):
+        if not isinstance(one, (ColumnElement, TextClause)):
             raise QueryError(
                 f"expected SQL text or a SQLAlchemy expression, got {one!r}; for NULL, compare "
                 "with `store.c.name.is_(None)`"

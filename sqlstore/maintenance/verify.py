@@ -113,7 +113,7 @@ class _Check:
         if name in self._chunks:
             self._check_size(self._chunks[name], walk)
         left_over = self._reader.size(name) - walk.end
-        if left_over:
+        if left_over > 0:
             self._report.notes.append(f"{name} ends with {left_over} bytes of no commit")
         return walk.links
 
@@ -138,7 +138,10 @@ class _Check:
         last = self._commits[-1].number if self._commits else 0
         ends = [link.trailer.end for link in walk.links if link.trailer.number <= last]
         committed = max(ends, default=HEADER_SIZE)
-        if row.size != committed:
+        if (size := self._reader.size(row.name)) < row.size:
+            message = f"the file has {size} bytes, {row.size} were committed"
+            self._report.add(message, chunk=row.name, offset=size)
+        elif row.size != committed:
             message = f"the index has {row.size} bytes as committed, the log {committed}"
             self._report.add(message, chunk=row.name, offset=min(row.size, committed))
 
@@ -199,13 +202,14 @@ class _Check:
     def _identity(self, ordered: list[Link]) -> identity.Identity | None:
         """Return what the first commit says, or say that it is damaged."""
         if not ordered or ordered[0].trailer.number != 1:
-            self._report.add("the first commit is damaged or gone: nothing else can be read")
-            return None
-        try:
-            return identity.of_link(self._reader, ordered[0])
-        except SqlstoreError as error:
-            self._report.add(error.message, **{"chunk": ordered[0].chunk, **error.where})
-            return None
+            self._report.add("the first commit is damaged or gone; it says what the store is")
+        else:
+            with self._report.catching(chunk=ordered[0].chunk):
+                return identity.of_link(self._reader, ordered[0])
+        with self._report.catching():
+            if self._index is not None:
+                return identity.as_index_says(self._index)
+        return None
 
     def _check_commit(self, link: Link, schema: Schema) -> None:
         trailer = link.trailer
