@@ -115,9 +115,14 @@ class Committer:
         try:
             chunk, segment = self._write_segment(block)
             try:
-                with self._lock.held(), deferred_interrupts():
-                    acknowledge(self._publish(chunk, segment, block))
+                self._lock.acquire()
+                with deferred_interrupts():
+                    try:
+                        acknowledge(self._publish(chunk, segment, block))
+                    finally:
+                        self._lock.release()
             except BaseException:
+                self._lock.release()  # once more: an interrupt may have come right behind acquire
                 self._discard(chunk)
                 raise
         except StorageError as error:
@@ -177,7 +182,8 @@ class Committer:
             if chunk is None:
                 continue
             row = records.chunk_named(self._index, candidate.name)  # as it is now, under its lock
-            if row is not None and chunk.actual_size() == row.size < self._identity.chunk_size:
+            is_whole = row is not None and not row.sealed and chunk.actual_size() == row.size
+            if row is not None and is_whole and row.size < self._identity.chunk_size:
                 chunk.size, chunk.integer = row.size, row.chunk
                 return chunk
             self._to_seal.add(candidate.name)
@@ -204,7 +210,7 @@ class Committer:
                 raise
         chunk.committed(trailer)
         try:
-            self._lock.clear_pending()
+            self._lock.clear_pending(trailer.number)
         except StorageError as error:
             self._failure = error  # this commit stands, and what is still named does no harm
         return trailer
@@ -297,7 +303,7 @@ class Committer:
                 self._index.rollback()
             if records.last_commit(self._index).number < trailer.number:
                 chunk.discard()
-                self._lock.clear_pending()
+                self._lock.clear_pending(trailer.number - 1)
                 return
         except (SqlstoreError, OSError):
             pass  # what can be done is said below, with the first error as its cause
@@ -312,7 +318,7 @@ class Committer:
     def _discard(self, chunk: ChunkWriter) -> None:
         """Cut off what was written; if that fails the chunk is not used again."""
         try:
-            if self._failure is None:
+            if not chunk.may_hold_commit:
                 chunk.discard()
         except StorageError:
             self._to_seal.add(chunk.name)
@@ -325,10 +331,7 @@ class Committer:
             return
         self._closed = True
         if self._chunk is not None:
-            if self._chunk.is_new and self._failure is None:
-                self._chunk.abandon()
-            else:
-                self._chunk.close()
+            self._chunk.abandon()
         self._lock.close()
         self._reader.close()
         self._index.close()

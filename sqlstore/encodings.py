@@ -139,7 +139,11 @@ class _Png(Encoding):
         if image.mode not in _PNG_MODES:
             raise EncodeError(f"Pillow images of mode {image.mode} cannot be stored; convert it")
         stream = io.BytesIO()
-        image.save(stream, "PNG")
+        try:
+            _check_pixels(image)
+            image.save(stream, "PNG")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise EncodeError(f"this image cannot be stored: {error}") from error
         return stream.getvalue()
 
     def _image(self, value: Any) -> Any:
@@ -152,22 +156,36 @@ class _Png(Encoding):
         fits = (
             value.ndim in (2, 3) and channels in (1, 2, 3, 4) and (value.ndim == 2 or channels > 1)
         )
-        depth = value.dtype == np.uint8 or (value.dtype == np.uint16 and value.ndim == 2)
+        native = value.dtype.newbyteorder("=")
+        depth = native == np.uint8 or (native == np.uint16 and value.ndim == 2)
         if not fits or not depth or not value.size:
             raise EncodeError(
                 f"an array of shape {value.shape} and dtype {value.dtype} is not an image; "
                 "expected (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8, or (H, W) of uint16"
             )
-        native = value.astype(value.dtype.newbyteorder("="), copy=False)
-        return pillow.fromarray(np.ascontiguousarray(native))
+        return pillow.fromarray(np.ascontiguousarray(value, native))
 
     def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
-        pillow = _pillow()
+        _pillow()
+        from PIL.PngImagePlugin import PngImageFile
+
         try:
-            with pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
+            # Not by `Image.open`, which warns of an image half as large as the largest allowed.
+            with PngImageFile(io.BytesIO(data)) as image:
+                _check_pixels(image)
                 return np.array(_plain(image))
-        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError) as error:
             raise DecodeError(f"not a PNG image: {error}") from error
+
+
+def _check_pixels(image: Any) -> None:
+    """Refuse an image that would fill the memory: Pillow's own limit, which people can change."""
+    limit = _pillow().MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > 2 * limit:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels are more than twice "
+            f"PIL.Image.MAX_IMAGE_PIXELS ({limit})"
+        )
 
 
 def _plain(image: Any) -> Any:

@@ -16,6 +16,7 @@ from sqlstore.errors import (
     ReadOnlyError,
     StorageError,
     StoreTooNewError,
+    TruncatedChunkError,
 )
 from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, HotJournalError, Index
@@ -67,7 +68,7 @@ def _roll_back_journal(root: Path) -> None:
                 index.close()
         finally:
             lock.close()
-    except (StorageError, ReadOnlyError) as error:
+    except (StorageError, ReadOnlyError, HotJournalError) as error:
         raise ReadOnlyError(
             f"{root} holds an interrupted transaction, and rolling it back needs write permission; "
             "open the store once from where it can be written"
@@ -119,10 +120,11 @@ def settle(
     IndexBehindLogError
         The log holds commits that do not connect to the index.
     """
-    pending = lock.pending()
+    text = lock.text()
+    pending = text.pending
     names: set[str] = set()
-    if thorough:
-        names = set(_with_commits(index, reader))
+    if thorough or text.last > records.last_commit(index).number:
+        names = set(_grown_chunks(index, reader.root))
     if pending is not None:
         names.add(pending.chunk)
     if not names:
@@ -143,7 +145,7 @@ def settle(
         with index.transaction():
             records.seal_chunk(index, pending.chunk)
             index.commit()
-        lock.clear_pending()
+        lock.clear_pending(records.last_commit(index).number)
 
 
 def _grown_chunks(index: Index, root: Path) -> list[str]:
@@ -155,29 +157,6 @@ def _grown_chunks(index: Index, root: Path) -> list[str]:
         if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
             grown.append(name)
     return grown
-
-
-def _with_commits(index: Index, reader: ChunkReader) -> list[str]:
-    """Return the chunks that may hold commits that the index lacks.
-
-    A chunk that another writer holds ends with a commit, or it holds none that is new: its writer
-    is alive and waits for the lock. So its end is looked at, and all of it is not searched.
-    """
-    known = records.last_commit(index).number
-    return [
-        name
-        for name in _grown_chunks(index, reader.root)
-        if _last_number(reader, name) > known or not _is_being_written(reader.root, name)
-    ]
-
-
-def _is_being_written(root: Path, name: str) -> bool:
-    path = files.chunk_path(root, name)
-    descriptor = files.open_to_append(path)
-    try:
-        return not files.try_lock(descriptor, path)
-    finally:
-        files.close(descriptor)
 
 
 def _missing_links(
@@ -194,7 +173,12 @@ def _missing_links(
             if row is not None:
                 raise
             continue  # begun and never committed to
-        links += chain.walk(reader, name, header.chunk, row.size if row else HEADER_SIZE).links
+        start = row.size if row else HEADER_SIZE
+        try:
+            walk = chain.walk(reader, name, header.chunk, start)
+        except TruncatedChunkError:  # its writer, who is alive, took back what it had begun
+            walk = chain.walk(reader, name, header.chunk, start)
+        links += walk.links
     last = records.last_commit(index)
     return chain.follow(links, last.number, records.parsed_uuid(last.uuid, index.path))
 

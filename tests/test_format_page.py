@@ -309,7 +309,7 @@ def test_the_lock_file_says_what_the_page_says(owls: Path) -> None:
     assert json.loads(text).keys() == pending.keys()
     assert json.loads(text)["pending"] == named
     assert json.loads(text)["process"] == os.getpid()
-    lock.clear_pending()
+    lock.clear_pending(nothing["last"])
     assert json.loads(lock_file.read_bytes()) == nothing
     lock.close()
 

@@ -36,6 +36,7 @@ from sqlstore import (
     StoreNotFoundError,
     StoreTooNewError,
     TruncatedChunkError,
+    limits,
 )
 from sqlstore.log import chain, files, lock, table
 from sqlstore.log.chain import Link
@@ -846,15 +847,18 @@ def writer_lock(root: Path) -> Iterator[lock.WriterLock]:
     held.close()
 
 
-def test_one_holds_the_lock_at_a_time(root: Path, writer_lock: lock.WriterLock) -> None:
+def test_one_holds_the_lock_at_a_time(
+    root: Path, writer_lock: lock.WriterLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOCK_SECONDS", 0.01)
     other = lock.WriterLock(root)
     with (
         writer_lock.held(),
         pytest.raises(StoreBusyError, match="held"),
-        other.held(timeout=0.01),
+        other.held(),
     ):
         pass
-    with other.held(timeout=0):
+    with other.held():
         pass
     other.close()
     other.close()
@@ -863,7 +867,7 @@ def test_one_holds_the_lock_at_a_time(root: Path, writer_lock: lock.WriterLock) 
 def test_the_lock_ends_with_an_exception(writer_lock: lock.WriterLock) -> None:
     with pytest.raises(ZeroDivisionError), writer_lock.held():
         raise ZeroDivisionError
-    with writer_lock.held(timeout=0):
+    with writer_lock.held():
         pass
 
 
@@ -878,28 +882,33 @@ with held.held():
 """
 
 
-def test_the_lock_ends_with_its_owner(root: Path, writer_lock: lock.WriterLock) -> None:
+def test_the_lock_ends_with_its_owner(
+    root: Path, writer_lock: lock.WriterLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = limits.LOCK_SECONDS
     owner = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"held\n"
-        with pytest.raises(StoreBusyError), writer_lock.held(timeout=0):
+        monkeypatch.setattr(limits, "LOCK_SECONDS", 0)
+        with pytest.raises(StoreBusyError), writer_lock.held():
             pass
+        monkeypatch.setattr(limits, "LOCK_SECONDS", patience)
         owner.kill()
-    with writer_lock.held(timeout=60):
+    with writer_lock.held():
         pass
 
 
 def test_what_is_pending_is_named_and_cleared(root: Path, writer_lock: lock.WriterLock) -> None:
-    assert writer_lock.pending() is None
+    assert writer_lock.text() == lock.LockText(None, 0)
     pending = lock.Pending("000001-00000000.chunk", 2**31, 2**63)
     writer_lock.name_pending(pending)
     other = lock.WriterLock(root)
-    assert other.pending() == pending
-    other.clear_pending()
-    assert writer_lock.pending() is None
+    assert other.text() == lock.LockText(pending, 2**63 - 1)
+    other.clear_pending(2**63)
+    assert writer_lock.text() == lock.LockText(None, 2**63)
     other.close()
 
 
@@ -914,8 +923,8 @@ def test_what_is_pending_is_named_and_cleared(root: Path, writer_lock: lock.Writ
         b'"pending"',
         b'{"pending": 7}',
         b'{"pending": {}}',
-        b'{"pending": {"chunk": "000001-00000000.chunk", "offset": "x", "commit": 1}}',
-        b'{"pending": {"chunk": "../secret", "offset": 1, "commit": 1}}',
+        b'{"pending": {"chunk": "000001-00000000.chunk", "offset": "x", "commit": 1}, "last": 0}',
+        b'{"pending": {"chunk": "../secret", "offset": 1, "commit": 1}, "last": 0}',
         b"\xff\xfe",
         b"[" * 512,
     ],
@@ -924,7 +933,7 @@ def test_text_that_makes_no_sense_names_nothing(
     root: Path, writer_lock: lock.WriterLock, text: bytes
 ) -> None:
     (root / "writer.lock").write_bytes(text)
-    assert writer_lock.pending() is None
+    assert writer_lock.text() == lock.LockText(None, 0)
 
 
 def test_a_lock_that_cannot_be_made_says_why(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

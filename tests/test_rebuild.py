@@ -738,7 +738,7 @@ def test_a_pending_commit_that_never_happened_is_forgotten(three: Path) -> None:
             name = sorted(chunk_bytes(three))[-1]
             lock.name_pending(Pending(name, 4096, 99))
             sqlstore.rebuild(three)
-            assert lock.pending() is None
+            assert lock.text().pending is None
             assert store.extend([record(3)]).tolist() == [3]
     finally:
         lock.close()

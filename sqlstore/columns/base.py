@@ -76,7 +76,7 @@ class ColumnType(ABC):
     def takes(self, kind: pa.DataType) -> bool:
         """Return whether values of a plain Arrow type mean what values of this column mean."""
 
-    def check(self, array: pa.Array) -> None:
+    def check(self, array: pa.Array) -> None:  # noqa: B027 - most types hold all of their Arrow type
         """Refuse an array of the declared type with a value that the column cannot hold.
 
         Raises

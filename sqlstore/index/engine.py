@@ -105,8 +105,10 @@ class Index:
                     "this process is a forked child of the one that opened the store for writing; "
                     "open it anew here"
                 )
+            # Before connecting: a rebuild in between must look like one that came later.
+            identity = self._file_identity() if self.path.is_file() else None
             self._connection = self._connect()
-            self._identity = self._file_identity()
+            self._identity = identity or self._file_identity()
             for prepare in self.when_opened:
                 prepare(self._connection)
         return self._connection
@@ -232,9 +234,28 @@ class Index:
             self.run("BEGIN EXCLUSIVE")
             try:
                 yield
+            except BaseException:
+                with contextlib.suppress(SqlstoreError):  # the first error says why
+                    self._end_transaction()
+                raise
+            self._end_transaction()
+
+    @contextmanager
+    def as_of_now(self) -> Iterator[None]:
+        """See one state of the index inside the block, whoever commits meanwhile.
+
+        It keeps writers waiting, so it is for a few short statements.
+        """
+        with self.mutex:
+            self.run("BEGIN")
+            try:
+                yield
             finally:
-                if self.connection.in_transaction:
-                    self.rollback()
+                self.run("COMMIT")
+
+    def _end_transaction(self) -> None:
+        if self.connection.in_transaction:
+            self.rollback()
 
     def commit(self) -> None:
         """Make the open transaction durable."""

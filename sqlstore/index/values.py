@@ -33,7 +33,7 @@ def bindable(value: Any) -> SqlValue:
         return value
     if isinstance(value, str):
         return _bindable_text(value)
-    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+    if isinstance(value, np.generic) and not isinstance(value, (np.datetime64, np.timedelta64)):
         value = value.item()
     if isinstance(value, bool):
         return int(value)

@@ -34,6 +34,17 @@ class Pending:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class LockText:
+    """What the lock file says: the pending commit, and the number of the last complete one.
+
+    An index that ends before the last commit is an older copy.
+    """
+
+    pending: Pending | None
+    last: int
+
+
 class WriterLock:
     """The lock under which commits happen, one at a time over all processes.
 
@@ -56,56 +67,57 @@ class WriterLock:
         files.carries_lock(self._descriptor)
 
     @contextmanager
-    def held(self, timeout: float = limits.LOCK_SECONDS) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Hold the lock inside the block.
-
-        Parameters
-        ----------
-        timeout
-            How many seconds to wait for it.
 
         Raises
         ------
         StoreBusyError
-            Somebody else held it all the time.
+            Somebody else held it for `limits.LOCK_SECONDS`.
         """
         try:
-            files.lock(self._descriptor, self._path, timeout)
+            self.acquire()
             yield
         finally:
-            files.unlock(self._descriptor)
+            self.release()
 
-    def pending(self) -> Pending | None:
-        """Return the commit that the last owner named and did not clear.
+    def acquire(self) -> None:
+        """Take the lock, waiting for it."""
+        files.lock(self._descriptor, self._path, limits.LOCK_SECONDS)
 
-        Text that makes no sense, as a power failure may leave it, names nothing: the first commit
+    def release(self) -> None:
+        """Give up the lock, if it is held."""
+        files.unlock(self._descriptor)
+
+    def text(self) -> LockText:
+        """Return what the last owner wrote.
+
+        Text that makes no sense, as a power failure may leave it, says nothing: the first commit
         of every writer looks at all chunks anyway.
         """
-        text = os.pread(self._descriptor, _TEXT_SIZE, 0)
+        data = os.pread(self._descriptor, _TEXT_SIZE, 0)
         try:
-            found = json.loads(text)["pending"]
-            pending = Pending(str(found["chunk"]), int(found["offset"]), int(found["commit"]))
+            found = json.loads(data)
+            last = int(found["last"])
+            named = found["pending"]
+            if named is None:
+                return LockText(None, last)
+            pending = Pending(str(named["chunk"]), int(named["offset"]), int(named["commit"]))
         except (ValueError, KeyError, TypeError):
-            return None
-        return pending if files.CHUNK_NAME.fullmatch(pending.chunk) else None
+            return LockText(None, 0)
+        known = files.CHUNK_NAME.fullmatch(pending.chunk) is not None
+        return LockText(pending if known else None, last)
 
     def name_pending(self, pending: Pending) -> None:
         """Say which trailer is about to be appended."""
-        self._write(
-            {
-                "pending": {
-                    "chunk": pending.chunk,
-                    "offset": pending.offset,
-                    "commit": pending.number,
-                },
-                "process": os.getpid(),
-                "host": socket.gethostname()[:64],
-            }
-        )
+        named = {"chunk": pending.chunk, "offset": pending.offset, "commit": pending.number}
+        host = socket.gethostname()[:64]
+        last = pending.number - 1
+        self._write({"pending": named, "last": last, "process": os.getpid(), "host": host})
 
-    def clear_pending(self) -> None:
-        """Say that nothing is pending any more."""
-        self._write({"pending": None})
+    def clear_pending(self, last: int) -> None:
+        """Say that nothing is pending any more, and which commit is the last."""
+        self._write({"pending": None, "last": last})
 
     def _write(self, content: dict[str, object]) -> None:
         text = json.dumps(content).encode().ljust(_TEXT_SIZE - 1) + b"\n"

@@ -35,6 +35,7 @@ class ChunkWriter:
         self.chunk = chunk
         self.integer: int | None = None
         self.size = size
+        self._may_hold_commit = False
         self._descriptor = descriptor
         files.carries_lock(descriptor)
 
@@ -89,6 +90,11 @@ class ChunkWriter:
         """Return whether nothing has been committed to the chunk yet."""
         return self.integer is None
 
+    @property
+    def may_hold_commit(self) -> bool:
+        """Return whether a trailer was begun of which nobody knows what became."""
+        return self._may_hold_commit
+
     def actual_size(self) -> int:
         """Return the size of the file."""
         return files.size_of(self._descriptor)
@@ -103,7 +109,11 @@ class ChunkWriter:
         files.sync_data(self._descriptor, self.path)
 
     def write_trailer(self, trailer: Trailer) -> None:
-        """Append the trailer and make it durable: from here on the commit exists."""
+        """Append the trailer and make it durable: from here on the commit exists.
+
+        Until `committed` or `discard`, the file may hold a commit: it is not removed.
+        """
+        self._may_hold_commit = True
         data = trailer.pack(self.chunk)
         files.write_at(self._descriptor, trailer.table_end, [data], self.path)
         files.sync_file(self._descriptor, self.path)
@@ -114,14 +124,16 @@ class ChunkWriter:
         """Take over what the index has accepted."""
         self.integer = trailer.chunk
         self.size = trailer.end
+        self._may_hold_commit = False
 
     def discard(self) -> None:
         """Cut off what this writer wrote since its last commit."""
         files.truncate(self._descriptor, self.size, self.path)
+        self._may_hold_commit = False
 
     def abandon(self) -> None:
         """Close the file; if nothing was ever committed to it, remove it."""
-        if self.is_new:
+        if self.is_new and not self._may_hold_commit:
             self.path.unlink(missing_ok=True)
         self.close()
 

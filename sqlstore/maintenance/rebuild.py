@@ -57,7 +57,7 @@ def rebuild(path: StrPath) -> int:
             _refuse_to_lose(root, ordered[-1])
             with _new_index(root) as temporary:
                 _fill(temporary, reader, ordered)
-            lock.clear_pending()
+            lock.clear_pending(ordered[-1].trailer.number)
     finally:
         reader.close()
         lock.close()
@@ -151,6 +151,8 @@ def _new_index(root: Path) -> Iterator[Path]:
             root.joinpath(f"{INDEX_NAME}-journal").unlink(missing_ok=True)
             temporary.rename(index)
             files.sync_folder(root)
-            old.unlink(missing_ok=True)
+            for left_over in root.glob(f"{INDEX_NAME}.*.old"):
+                left_over.unlink(missing_ok=True)
     finally:
-        temporary.unlink(missing_ok=True)
+        for left_over in root.glob(f"{INDEX_NAME}.*.new*"):
+            left_over.unlink(missing_ok=True)

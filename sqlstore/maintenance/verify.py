@@ -75,8 +75,9 @@ class _Check:
     def run(self) -> None:
         if self._index is not None:
             try:
-                self._commits = records.commits(self._index)
-                self._chunks = {row.name: row for row in records.chunks(self._index)}
+                with self._index.as_of_now():
+                    self._commits = records.commits(self._index)
+                    self._chunks = {row.name: row for row in records.chunks(self._index)}
             except SqlstoreError as error:
                 self._report.add(error.message)
                 self._index = None
