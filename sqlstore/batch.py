@@ -179,7 +179,7 @@ class RowBuffer:
         SchemaError
             The record is not what the schema declares. Nothing of it is kept.
         """
-        if not isinstance(record, (dict, Mapping)):  # a dict first: that is the fast answer
+        if type(record) is not dict and not isinstance(record, Mapping):
             raise SchemaError(f"a record maps names to values, got {shown(record)}", row=row)
         if not self._names.issuperset(record):
             raise self._schema.unknown([name for name in record if name not in self._names])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -450,6 +453,66 @@ def test_absurd_numbers_in_the_index_give_errors_of_ours(
             list(store.where("width > 300"))
     except SqlstoreError:
         pass
+
+
+# Damaged pages hold what no statement could have put there.
+
+HELD: Final = {
+    "store": "uuid format_version min_reader generation next_record_id schema_version chunk_size "
+    "created_at library_version",
+    "fields": "name encoding position",
+    "columns": "name type nullable indexed is_key position",
+    "chunks": "name uuid size sealed",
+    "commits": "uuid kind chunk offset committed_at first_record records",
+    "blobs": "chunk offset length raw_length compression items checksum",
+}
+
+
+def put_what_does_not_fit(root: Path, table: str, column: str, value: str) -> None:
+    """Set a column to a value that its declaration does not allow; of unique names only one."""
+
+    def declare(sql: str) -> None:
+        with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, table))
+            connection.commit()
+
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as connection:
+        query = "SELECT sql FROM sqlite_schema WHERE name = ?"
+        (declared,) = connection.execute(query, (table,)).fetchone()
+    lax, count = re.subn(rf'("?\b{column}\b"?) (INTEGER|TEXT) NOT NULL', r"\1 ANY", declared)
+    assert count == 1
+    declare(lax)
+    which = f"WHERE rowid = (SELECT max(rowid) FROM {table})" if column == "name" else ""
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as connection:
+        change = f"UPDATE {table} SET {column} = {value} {which}"
+        assert connection.execute(change).rowcount > 0
+        connection.commit()
+    declare(declared)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, name) for table, names in HELD.items() for name in names.split()]
+)
+def test_what_a_column_cannot_hold_gives_errors_of_ours(
+    intact: Path, tmp_path: Path, table: str, column: str
+) -> None:
+    for number, value in enumerate(["NULL", "'x'", "x'ff'", "0.5"]):
+        root = tmp_path / str(number)
+        shutil.copytree(intact, root)
+        put_what_does_not_fit(root, table, column, value)
+        assert not verify(root), value
+        check_reads_right_or_refuses(root)
+        with contextlib.suppress(SqlstoreError), sqlstore.open(root) as store:
+            list(store.where("width > 300"))
+            store.get(key="")
+        with contextlib.suppress(SqlstoreError), sqlstore.open(root, mode="a") as store:
+            store.extend([{"path": "new", "width": 1}])
+        (root / "index.sqlite").unlink()
+        assert sqlstore.rebuild(root) in (N_RECORDS, N_RECORDS + 1)
+        with sqlstore.open(root) as store:
+            assert make_store.differences(store[:N_RECORDS]) == []
+            assert store.verify()
 
 
 # Things in the index that are not sqlstore's
