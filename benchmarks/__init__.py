@@ -1,0 +1,1 @@
+"""Benchmarks against what people use instead: `python -m benchmarks.write`."""
