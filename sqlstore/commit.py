@@ -238,11 +238,11 @@ class Committer:
         )
         try:
             replay.insert_append(self._index, self.schema, trailer, segment.values, block.sql)
+            for name in self._to_seal:
+                records.seal_chunk(self._index, name)
+            replay.insert_commit(self._index, trailer, chunk.name, str(chunk.chunk), sealed=False)
         except sqlite3.IntegrityError as error:
             raise self._constraint(block, error) from error
-        for name in self._to_seal:
-            records.seal_chunk(self._index, name)
-        replay.insert_commit(self._index, trailer, chunk.name, str(chunk.chunk), sealed=False)
         self._to_seal.clear()
         return trailer
 

@@ -16,8 +16,23 @@ from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import SqlValue
 
 
+class _Row:
+    """A row that is what its class declares: a damaged page may hold anything."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each is a dataclass
+            value = getattr(self, field.name)
+            if not isinstance(value, {"int": int, "str": str}[str(field.type)]):
+                raise CorruptIndexError(
+                    f"index.sqlite has {value!r} as {field.name} in {type(self).__name__}; "
+                    "run `sqlstore rebuild`"
+                )
+
+
 @dataclass(frozen=True, slots=True)
-class StoreRow:
+class StoreRow(_Row):
     """The one row of the table ``store``.
 
     Attributes
@@ -52,7 +67,7 @@ class StoreRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRow:
+class ChunkRow(_Row):
     """A row of the table ``chunks``: ``size`` is what has been committed to it."""
 
     chunk: int
@@ -63,7 +78,7 @@ class ChunkRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitRow:
+class CommitRow(_Row):
     """A row of the table ``commits``: ``offset`` is where its trailer lies in its chunk."""
 
     number: int
