@@ -20,23 +20,23 @@ from benchmarks.data import Dataset
 from benchmarks.measure import formatted, warm_memory
 from benchmarks.peers import SYSTEMS, Entry
 from benchmarks.systems import System
-from sqlstore.batch import RowBuffer
 from sqlstore.commit import Committer
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.log import files
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.writer import ChunkWriter
+from sqlstore.rows import RowBuffer
 from sqlstore.writer import Writer
 
 Result = TypeVar("Result")
 
 _TOP = 15
 _RUNS = 3
-_OUTSIDE = "before the commit: convert, encode, compress, checksum"
+_OUTSIDE = "before the commit: convert and encode"
 
 _STEPS: tuple[tuple[str, object, str], ...] = (
-    ("take the rows apart into columns", RowBuffer, "take"),
+    ("rows into columns, compress, checksum", RowBuffer, "take"),
     ("commit: everything else", Committer, "commit"),
     ("begin a chunk file", ChunkWriter, "create"),
     ("segment table: build", sqlstore.commit, "build_append"),

@@ -231,7 +231,7 @@ def _payload(field: Field, given: _Column | None, count: int, row: int) -> Field
                 return _as_it_lies(field, given, row)
         given = _python_values(field, given)
     encode = FieldEncoder(field)
-    return field_block([encode(value, row + i) for i, value in enumerate(given)])
+    return field_block(field, [encode(value, row + i) for i, value in enumerate(given)])
 
 
 def _checked_bytes(field: Field, array: pa.Array) -> pa.Array:

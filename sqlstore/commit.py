@@ -20,6 +20,7 @@ import os
 import sqlite3
 import time
 import uuid
+import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Committer:
     ----------
     schema
         The schema at the time it was opened; a commit under another is refused.
+    usable
+        Whether this process may commit; if not, `check_usable` says why.
     """
 
     def __init__(self, root: Path) -> None:
@@ -93,6 +96,8 @@ class Committer:
         self._is_first = True
         self._failure: SqlstoreError | None = None
         self._closed = False
+        self.usable = True
+        _committers.add(self)
 
     def commit(self, block: Block, acknowledge: Callable[[Trailer], None]) -> None:
         """Make a block of records durable.
@@ -127,8 +132,13 @@ class Committer:
                 raise
         except StorageError as error:
             # After a failed write or sync nobody knows what the disk holds: never try again.
-            self._failure = error
+            self._fail(error)
             raise
+
+    def _fail(self, error: SqlstoreError) -> None:
+        """Be at the end: what comes next is refused."""
+        self._failure = error
+        self.usable = False
 
     def check_usable(self) -> None:
         """Raise unless this process may commit."""
@@ -197,7 +207,10 @@ class Committer:
             self._is_first = True
         versions.check(self._index)  # it may have been migrated meanwhile
         thorough = self._is_first or bool(self._to_seal)
-        recover.settle(self._index, self.schema, self._reader, self._lock, thorough=thorough)
+        own = chunk.name if self._is_as_left(chunk) else None
+        recover.settle(
+            self._index, self.schema, self._reader, self._lock, thorough=thorough, own=own
+        )
         self._is_first = False
         with self._index.transaction():
             trailer = self._insert(chunk, segment, block)
@@ -212,8 +225,13 @@ class Committer:
         try:
             self._lock.clear_pending(trailer.number)
         except StorageError as error:
-            self._failure = error  # this commit stands, and what is still named does no harm
+            self._fail(error)  # this commit stands, and what is still named does no harm
         return trailer
+
+    def _is_as_left(self, chunk: ChunkWriter) -> bool:
+        """Return whether the index knows all that this writer has committed to its chunk."""
+        row = records.chunk_named(self._index, chunk.name)
+        return chunk.is_new if row is None else row.size == chunk.size
 
     def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
         """Do step 2: take number and ids, and insert the rows."""
@@ -312,7 +330,7 @@ class Committer:
             chunk=chunk.name,
             offset=trailer.table_end,
         )
-        self._failure = unknown
+        self._fail(unknown)
         raise unknown from error
 
     def _discard(self, chunk: ChunkWriter) -> None:
@@ -330,6 +348,7 @@ class Committer:
         if self._closed or os.getpid() != self._process:
             return
         self._closed = True
+        self.usable = False
         if self._chunk is not None:
             self._chunk.abandon()
         self._lock.close()
@@ -342,3 +361,14 @@ def _laid_out(block: Block, start: int) -> _Segment:
     for number, one in block.fields.items():
         values[number], start = one.values.laid_out(start)
     return _Segment(values, start, build_append(values, block.columns))
+
+
+_committers: weakref.WeakSet[Committer] = weakref.WeakSet()
+
+
+def _disable_all_in_child() -> None:
+    for committer in list(_committers):
+        committer.usable = False
+
+
+os.register_at_fork(after_in_child=_disable_all_in_child)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import lz4.block
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore.errors import DecodeError
 from sqlstore.types import Buffer
@@ -71,26 +73,31 @@ _DECOMPRESS: Final[dict[int, Callable[[Buffer, int], bytes]]] = {
 }
 
 
-def compress(data: Buffer, number: int) -> tuple[Buffer, int]:
-    """Compress one value.
+def compress_many(
+    raws: Sequence[Buffer], number: int
+) -> tuple[Sequence[Buffer], NDArray[np.uint8]]:
+    """Compress values one by one.
 
     Parameters
     ----------
-    data
-        The encoded value.
+    raws
+        The encoded values.
     number
         The compression to try; 0 is none.
 
     Returns
     -------
     tuple
-        What to store, and the number of the compression that it is stored with: 0 if compressing
-        did not make it smaller.
+        What to store, and for each the number of the compression that it is stored with: 0 where
+        compressing did not make it smaller.
     """
-    if number == 0 or not len(data):
-        return data, 0
-    smaller = _COMPRESS[number](data)
-    return (smaller, number) if len(smaller) < len(data) else (data, 0)
+    if number == 0:
+        return raws, np.zeros(len(raws), np.uint8)
+    function = _COMPRESS[number]
+    smaller = [function(raw) if len(raw) else raw for raw in raws]
+    helped = [len(one) < len(raw) for one, raw in zip(smaller, raws, strict=True)]
+    bodies = [one if helps else raw for one, raw, helps in zip(smaller, raws, helped, strict=True)]
+    return bodies, np.where(helped, number, 0).astype(np.uint8)
 
 
 def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:

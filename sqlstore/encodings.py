@@ -38,7 +38,15 @@ _PNG_MODES: Final = {"L", "LA", "RGB", "RGBA", "I;16"}
 
 
 class Encoding(ABC):
-    """How the values of a field become bytes and bytes become values."""
+    """How the values of a field become bytes and bytes become values.
+
+    Attributes
+    ----------
+    straight
+        Values of exactly this type are stored as they are; None if there is no such type.
+    """
+
+    straight: type | None = None
 
     @abstractmethod
     def encode(self, value: Any) -> Buffer:
@@ -62,6 +70,8 @@ class Encoding(ABC):
 
 
 class _Bytes(Encoding):
+    straight = bytes
+
     def encode(self, value: Any) -> Buffer:
         if type(value) is bytes:
             return value

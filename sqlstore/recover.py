@@ -104,7 +104,13 @@ def _last_number(reader: ChunkReader, name: str) -> int:
 
 
 def settle(
-    index: Index, schema: Schema, reader: ChunkReader, lock: WriterLock, *, thorough: bool
+    index: Index,
+    schema: Schema,
+    reader: ChunkReader,
+    lock: WriterLock,
+    *,
+    thorough: bool,
+    own: str | None,
 ) -> None:
     """Bring the index up to the log. The writer lock must be held.
 
@@ -114,6 +120,8 @@ def settle(
         Look at every chunk that may hold more than the index knows, not only at the one that the
         lock file names: the lock file is not synced, so a power failure may have emptied it, and
         the index may be an older copy.
+    own
+        A chunk that need not be looked at, since the caller knows what it has written to it.
 
     Raises
     ------
@@ -124,7 +132,7 @@ def settle(
     pending = text.pending
     names: set[str] = set()
     if thorough or text.last > records.last_commit(index).number:
-        names = set(_grown_chunks(index, reader.root))
+        names = set(_grown_chunks(index, reader.root)) - {own}
     if pending is not None:
         names.add(pending.chunk)
     if not names:

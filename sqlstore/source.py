@@ -64,6 +64,7 @@ class Source:
             versions.check(self._index)
             self.identity = self._identity()
             self.schema: Schema = self.identity.schema
+            self._chunk_rows: dict[int, records.ChunkRow] = {}
             self.next_record = 0
             self.commit = 0
             recover.refuse_behind(self._index, self._chunks)
@@ -85,7 +86,7 @@ class Source:
         """Return what runs SQLAlchemy expressions; SQLAlchemy is imported here, on first use."""
         from sqlstore.index.expressions import Expressions
 
-        return Expressions(self._index, self.schema)
+        return Expressions(self._index, self._queries, self.schema)
 
     def refresh(self, up_to: int | None = None) -> None:
         """See the commits that have come since.
@@ -97,24 +98,23 @@ class Source:
         """
         if self._index.is_replaced():
             self._index.reopen()
-        commits = records.commits(self._index, after=self.commit)
-        chunks = {row.chunk: row for row in records.chunks(self._index)} if commits else {}
-        for commit in commits:
+        for commit in records.commits(self._index, after=self.commit):
             if up_to is not None and commit.number > up_to:
                 break
             if commit.kind == CommitKind.APPEND:
-                self._segments.extend([self._place(commit, chunks)])
+                self._segments.extend([self._place(commit)])
             self.commit = commit.number
             self.next_record = commit.first_record + commit.records
         self._queries.pin(self.next_record)
 
-    def _place(self, commit: records.CommitRow, chunks: Mapping[int, records.ChunkRow]) -> Place:
-        chunk = chunks.get(commit.chunk)
+    def _place(self, commit: records.CommitRow) -> Place:
+        chunk = self._chunk_rows.get(commit.chunk) or records.chunk(self._index, commit.chunk)
         if chunk is None:
             raise CorruptIndexError(
                 f"commit {commit.number} lies in chunk {commit.chunk}, which the index does not "
                 f"know; run `sqlstore rebuild {self.root}`"
             )
+        self._chunk_rows[commit.chunk] = chunk
         return Place(
             chunk.name,
             records.parsed_uuid(chunk.uuid, self._index.path),

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from sqlstore import columnar, limits
-from sqlstore.batch import Block, RowBuffer, joined
+from sqlstore.batch import Block, joined
 from sqlstore.commit import Committer
 from sqlstore.errors import SqlstoreError, StoreBusyError
 from sqlstore.log.segment import Trailer
+from sqlstore.rows import RowBuffer
 from sqlstore.types import Ids, Record
 
 
@@ -101,7 +102,8 @@ class Writer:
             The record is not what the schema declares. Nothing of it is kept, and the writer can
             go on.
         """
-        self._committer.check_usable()
+        if not self._committer.usable:
+            self._committer.check_usable()
         rows = self._rows
         rows.append(record, self._taken)
         self._taken += 1

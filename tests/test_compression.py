@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sqlstore
-from sqlstore.compression import COMPRESSIONS, NAMES, compress, decompress
+from sqlstore.compression import COMPRESSIONS, NAMES, compress_many, decompress
+from sqlstore.types import Buffer
 
 NUMBERS = {"lz4": 1, "zstd": 2, "gzip": 3}
 NOISE = np.random.default_rng(0).bytes(5_000)
@@ -27,6 +28,12 @@ DATA = st.one_of(
     st.binary(max_size=300),
     st.binary(min_size=1, max_size=3).map(lambda piece: piece * 400),
 )
+
+
+def compress(data: Buffer, number: int) -> tuple[Buffer, int]:
+    """Compress one value."""
+    (body,), used = compress_many([data], number)
+    return body, int(used[0])
 
 
 def test_the_numbers_on_disk_are_these() -> None:

@@ -25,7 +25,8 @@ LAYERS: list[list[str]] = [
     ["log", "index"],
     ["cache"],
     [
-        "batch", "columnar", "identity", "replay", "recover", "commit", "writer", "source", "view",
+        "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer", "source",
+        "view",
         "maintenance",
     ],
     ["store", "create"],

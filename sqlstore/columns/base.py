@@ -26,6 +26,10 @@ class ColumnType(ABC):
         ``INTEGER``, ``REAL``, ``TEXT`` or ``BLOB``: the type in SQLite.
     plain
         The Arrow type of the values that `convert` returns.
+    straight
+        Python values of exactly this type need no `convert`, if they are in range; or None.
+    bounds
+        The lowest and the highest integer.
     """
 
     name: str
@@ -33,6 +37,8 @@ class ColumnType(ABC):
     storage: str
     plain: pa.DataType
     can_be_key: bool = True
+    straight: type | None = None
+    bounds: tuple[int, int] = (0, 0)
 
     @abstractmethod
     def convert(self, value: Any) -> SqlValue:
@@ -47,6 +53,10 @@ class ColumnType(ABC):
     def convert_cell(self, value: Any) -> SqlValue:
         """Return what SQLite stores for a Python value out of a table; see `convert`."""
         return self.convert(value)
+
+    def settled(self, values: Sequence[SqlValue]) -> Sequence[SqlValue]:
+        """Return what SQLite stores for values that are converted or straight."""
+        return values
 
     def build(self, values: Sequence[SqlValue]) -> pa.Array:
         """Return converted values as an Arrow array of the declared type."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ class Bool(ColumnType):
     """True or False."""
 
     name = "bool"
+    straight = bool
     arrow = pa.bool_()
     storage = "INTEGER"
     plain = pa.int64()
@@ -37,6 +39,10 @@ class Bool(ColumnType):
         if isinstance(value, (bool, np.bool_)):
             return int(value)
         raise TypeError(f"expected True or False, got {shown(value)}")
+
+    def settled(self, values: Sequence[SqlValue]) -> Sequence[SqlValue]:
+        """Return integers: SQLite's driver binds a bool by way of its slow adapters."""
+        return [None if value is None else int(value) for value in values]
 
     def takes(self, kind: pa.DataType) -> bool:
         return bool(pa.types.is_boolean(kind))
@@ -48,23 +54,24 @@ class Bool(ColumnType):
 class Integer(ColumnType):
     """Integers of 8 to 64 bits, with or without sign."""
 
+    straight = int
     storage = "INTEGER"
 
     def __init__(self, arrow: pa.DataType) -> None:
         self.name = str(arrow)
         self.arrow = self.plain = arrow
         limits = np.iinfo(self.name)
-        self.lowest = int(limits.min)
-        self.highest = min(int(limits.max), MAX_SQL_INTEGER)
+        self.bounds = int(limits.min), min(int(limits.max), MAX_SQL_INTEGER)
 
     def convert(self, value: Any) -> SqlValue:
         if type(value) is not int:
             if not isinstance(value, (int, np.integer)) or isinstance(value, _NO_NUMBERS):
                 raise TypeError(f"expected an integer, got {shown(value)}")
             value = int(value)
-        if self.lowest <= value <= self.highest:
+        lowest, highest = self.bounds
+        if lowest <= value <= highest:
             return value  # type: ignore[no-any-return]
-        raise OverflowError(f"{value} is not between {self.lowest} and {self.highest}")
+        raise OverflowError(f"{value} is not between {lowest} and {highest}")
 
     def takes(self, kind: pa.DataType) -> bool:
         return _is_number(kind)
@@ -85,6 +92,7 @@ class Float(ColumnType):
         self.name = name
         self.arrow = arrow
         self.plain = arrow
+        self.straight = float if name == "float64" else None
 
     def convert(self, value: Any) -> SqlValue:
         if type(value) is not float:
@@ -116,6 +124,7 @@ class String(ColumnType):
     """Text that UTF-8 can hold."""
 
     name = "string"
+    straight: type | None = str
     arrow = plain = pa.string()
     storage = "TEXT"
 
@@ -147,6 +156,7 @@ class Json(String):
     """Anything that JSON can hold, kept as its text. In tables, text is JSON already."""
 
     name = "json"
+    straight = None
     can_be_key = False
 
     def convert(self, value: Any) -> SqlValue:
@@ -178,6 +188,7 @@ class Binary(ColumnType):
     """Bytes."""
 
     name = "binary"
+    straight = bytes
     arrow = plain = pa.binary()
     storage = "BLOB"
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from sqlstore.errors import QueryError, SqlstoreError
 from sqlstore.index.engine import Index
-from sqlstore.index.query import ranked
+from sqlstore.index.query import Queries, ranked
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
@@ -28,12 +28,15 @@ class Expressions:
     ----------
     index
         The connection that `Queries` has set up.
+    queries
+        Keeps the temporary views, which expressions are run on.
     schema
         What the columns are.
     """
 
-    def __init__(self, index: Index, schema: Schema) -> None:
+    def __init__(self, index: Index, queries: Queries, schema: Schema) -> None:
         self._index = index
+        self._queries = queries
         self._table = records_table(schema)
         self._driver: sqlite3.Connection | None = None
 
@@ -76,6 +79,7 @@ class Expressions:
         return self._index.reading(lambda _: self._run(statement))
 
     def _run(self, statement: Callable[[], Select[Any]]) -> list[tuple[Any, ...]]:
+        self._queries.ready()
         try:
             with self._connect() as connection:
                 return [tuple(row) for row in connection.execute(statement())]

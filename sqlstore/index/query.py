@@ -65,15 +65,18 @@ class Queries:
         self._index = index
         self._origins = Origins(index, schema)
         self._next = next_record_id
+        self._pinned = -1
         index.when_opened.append(self._prepare)
         self._prepare(index.connection)
 
     def pin(self, next_record_id: int) -> None:
         """Hide records with this id or above from now on."""
-        if next_record_id != self._next:
-            self._next = next_record_id
-            with self._index.mutex:
-                self._prepare(self._index.connection)
+        self._next = next_record_id
+
+    def ready(self) -> None:
+        """Bring the temporary views up to what `pin` said; the index's mutex must be held."""
+        if self._pinned != self._next:
+            self._prepare(self._index.connection)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self._index.errors():
@@ -87,6 +90,7 @@ class Queries:
             for warm in _WARM:
                 connection.execute(warm).fetchall()
             connection.set_authorizer(_authorize)
+            self._pinned = self._next
 
     def ids_where(self, condition: str, parameters: Mapping[str, object]) -> Ids:
         """Return the ids of the records that a condition holds for, ascending.
@@ -142,6 +146,7 @@ class Queries:
         bound = bindable_all(parameters)
 
         def read(driver: sqlite3.Connection) -> tuple[list[str], list[tuple[Any, ...]]]:
+            self.ready()
             cursor = driver.execute(sql, bound)
             if cursor.description is None:
                 raise QueryError("this is not a statement that returns rows")

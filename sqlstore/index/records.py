@@ -286,7 +286,7 @@ def insert_blobs(index: Index, rows: BlobRows) -> None:
 
 def id_of_key(index: Index, key: str, value: SqlValue) -> int | None:
     """Return the id of the record whose unique key has this value, or None."""
-    row = index.row(f"SELECT id FROM records WHERE {quoted(key)} = ?", (value,))
+    row = index.row(f"SELECT id FROM main.records WHERE {quoted(key)} = ?", (value,))
     return int(row[0]) if row else None
 
 
