@@ -89,7 +89,13 @@ def _check_free(target: Path) -> None:
     if target.is_dir() and not any(target.iterdir()):
         return
     if target.exists() or target.is_symlink():
-        raise StoreExistsError(f"something lies at {target} already")
+        raise _exists(target)
+
+
+def _exists(target: Path) -> StoreExistsError:
+    return StoreExistsError(
+        f'something lies at {target} already; to append to a store, open it with mode="a"'
+    )
 
 
 def _fill(folder: Path, schema: Schema, chunk_size: int) -> None:
@@ -138,6 +144,6 @@ def _rename(folder: Path, target: Path) -> None:
             folder.rename(target)  # onto an empty folder or nothing, else it fails
     except StorageError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise StoreExistsError(f"something lies at {target} already") from error
+            raise _exists(target) from error
         raise
     files.sync_folder(target.parent)

@@ -82,6 +82,8 @@ class View:
             A position is not in the view.
         """
         index = np.asarray(positions)
+        if isinstance(positions, str) or index.dtype == object:
+            raise IndexError(f"not positions: {positions!r}; choose records by `where`")
         if index.ndim != 1 or (index.size and index.dtype.kind not in "iub"):
             raise IndexError(
                 f"expected a list of integers or a mask, got {index.dtype} of shape {index.shape}"

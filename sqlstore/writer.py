@@ -84,7 +84,7 @@ class Writer:
             warnings.warn(
                 "a writer was dropped with records that were never committed; use it in a "
                 "`with` block or call commit()",
-                ResourceWarning,
+                RuntimeWarning,
                 stacklevel=2,
             )
 
@@ -209,6 +209,6 @@ def _each(records: Any) -> Iterable[Record]:
     if not isinstance(records, Iterable) or isinstance(records, (str, bytes, dict)):
         raise TypeError(
             "expected an iterable of mappings, an Arrow table or a DataFrame, "
-            f"got {type(records).__name__}"
+            f"got {type(records).__name__}; a dict of columns becomes a table by pyarrow.table()"
         )
     return records

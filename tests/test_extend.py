@@ -872,7 +872,7 @@ def test_a_writer_dropped_with_records_warns(keyed: sqlstore.Store) -> None:
         keyed.writer().append({"k": "a"})
         gc.collect()
 
-    with pytest.warns(ResourceWarning, match="never committed"):
+    with pytest.warns(RuntimeWarning, match="never committed"):
         drop_one()
     assert len(keyed) == 0
 

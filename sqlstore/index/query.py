@@ -63,6 +63,7 @@ class Queries:
 
     def __init__(self, index: Index, schema: Schema, next_record_id: int) -> None:
         self._index = index
+        self._names = list(schema.columns)
         self._origins = Origins(index, schema)
         self._next = next_record_id
         self._pinned = -1
@@ -143,6 +144,7 @@ class Queries:
     def _run(
         self, sql: str, parameters: Mapping[str, object]
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        _refuse_unused(sql, parameters)
         bound = bindable_all(parameters)
 
         def read(driver: sqlite3.Connection) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -152,7 +154,24 @@ class Queries:
                 raise QueryError("this is not a statement that returns rows")
             return [column[0] for column in cursor.description], _fetched(cursor)
 
-        return self._index.reading(read)
+        try:
+            return self._index.reading(read)
+        except QueryError as error:
+            if "no such column" not in error.message:
+                raise
+            raise QueryError(
+                f"{error.message}; the metadata columns are id, {', '.join(self._names)}; "
+                "text goes in single quotes or is bound"
+            ) from error
+
+
+def _refuse_unused(sql: str, parameters: Mapping[str, object]) -> None:
+    used = {match["parameter"][1:] for match in _TOKENS.finditer(sql) if match["parameter"]}
+    if unused := [name for name in parameters if name not in used]:
+        raise QueryError(
+            f"there is no :{unused[0]} in the SQL; keyword arguments are bound values, as in "
+            '`where("label = :label", label="owl")`'
+        )
 
 
 def ranked(rows: list[tuple[Any, ...]], count: int) -> tuple[Ids, Ids]:

@@ -75,6 +75,11 @@ def _bindable_time(value: Any) -> SqlValue:
 
 def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
     """Return what SQLite stores for a value that a column of this type is compared with."""
+    if isinstance(value, str) and kind.name.startswith(("timestamp", "date")):
+        raise QueryError(
+            f"a {kind.name} column never equals text such as {value!r}; compare it with a "
+            f"{'date' if kind.name == 'date32' else 'datetime'}"
+        )
     is_time = isinstance(value, (dt.date, np.datetime64))
     is_single = kind.name == "float32" and isinstance(value, (float, np.floating))
     if not (is_time or is_single) or (is_single and math.isnan(value)):
