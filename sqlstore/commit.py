@@ -85,10 +85,12 @@ class Committer:
         with contextlib.ExitStack() as opened:
             self._lock = opened.enter_context(contextlib.closing(WriterLock(root)))
             self._reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
-            path = root / INDEX_NAME
-            self._index = opened.enter_context(contextlib.closing(Index(path, write=True)))
-            versions.check(self._index)
-            self._identity = identity.of_index(self._index, self._reader)
+            # Under the lock, as all use of a connection that may write: see `_begin`.
+            with self._lock.held():
+                path = root / INDEX_NAME
+                self._index = opened.enter_context(contextlib.closing(Index(path, write=True)))
+                versions.check(self._index)
+                self._identity = identity.of_index(self._index, self._reader)
             opened.pop_all()
         self.schema = self._identity.schema
         self._chunk: ChunkWriter | None = None
@@ -153,18 +155,14 @@ class Committer:
 
     def _write_segment(self, block: Block) -> tuple[ChunkWriter, _Segment]:
         """Do step 1: everything but the trailer, in a chunk of this writer's own."""
-        chunk = self._chunk if self._chunk is not None else self._resume()
-        segment = None if chunk is None else _laid_out(block, chunk.size)
-        if chunk is not None and segment is not None and not self._fits(chunk, segment):
+        chunk = self._chunk if self._chunk is not None else self._begin(resume=True)
+        segment = _laid_out(block, chunk.size)
+        if not self._fits(chunk, segment):
             self._to_seal.add(chunk.name)
+            self._chunk = None
             chunk.close()
-            self._chunk = chunk = None
-        if chunk is None or segment is None:
-            chunk = ChunkWriter.create(
-                self._root, self._identity.store, records.next_chunk(self._index)
-            )
+            chunk = self._begin(resume=False)
             segment = _laid_out(block, chunk.size)
-        self._chunk = chunk
         if segment.end > limits.MAX_CHUNK_BYTES:
             raise SchemaError(
                 f"a commit of {segment.end} bytes; a chunk stays below 2 GiB, commit more often"
@@ -176,6 +174,28 @@ class Committer:
             self._discard(chunk)
             raise
         return chunk, segment
+
+    def _begin(self, *, resume: bool) -> ChunkWriter:
+        """Take a chunk to append to: one that was begun before, if asked for, or a new one.
+
+        Under the writer lock, because it reads the index on a connection that may write: after a
+        rebuild that is another file than the one that has the journal, and SQLite would roll the
+        journal of the new one back into the old one.
+        """
+        with self._lock.held():
+            self._follow_rebuild()
+            chunk = self._resume() if resume else None
+            if chunk is None:
+                sequence = records.next_chunk(self._index)
+                chunk = ChunkWriter.create(self._root, self._identity.store, sequence)
+            self._chunk = chunk
+        return chunk
+
+    def _follow_rebuild(self) -> None:
+        """Open the index that a rebuild has put in the place of the one that is open."""
+        if self._index.is_replaced():
+            self._index.reopen()
+            self._is_first = True
 
     def _fits(self, chunk: ChunkWriter, segment: _Segment) -> bool:
         """Return whether the chunk is as this writer left it and has room for the segment."""
@@ -202,9 +222,7 @@ class Committer:
 
     def _publish(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
         """Do steps 2 to 4, under the writer lock."""
-        if self._index.is_replaced():  # by a rebuild
-            self._index.reopen()
-            self._is_first = True
+        self._follow_rebuild()
         versions.check(self._index)  # it may have been migrated meanwhile
         thorough = self._is_first or bool(self._to_seal)
         own = chunk.name if self._is_as_left(chunk) else None

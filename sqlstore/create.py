@@ -74,8 +74,11 @@ def create(
     target = Path(path).absolute()
     _check_free(target)
     folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.creating"
+    new_parents = [parent for parent in target.parents if not parent.exists()]
     with files.storage_errors("create", folder):
         (folder / files.CHUNKS_FOLDER).mkdir(parents=True)
+    for parent in new_parents:
+        files.sync_folder(parent.parent)
     try:
         _fill(folder, schema, chunk_size)
         _rename(folder, target)

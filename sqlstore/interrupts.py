@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Held = list[tuple[int, FrameType | None]]
 
 
 @contextmanager
@@ -22,15 +24,22 @@ def deferred_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[tuple[int, FrameType | None]] = []
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    functions = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in functions:
-        signal.signal(number, lambda *arrived: held.append(arrived))
-    try:
+    held: Held = []
+    with ExitStack() as stack:  # whatever a handler raises, the other callbacks run too
+        functions = [
+            (number, function)
+            for number in _SIGNALS
+            if callable(function := signal.getsignal(number))
+        ]
+        for number, function in functions:
+            stack.callback(_deliver, number, function, held)
+        for number, function in functions:
+            stack.callback(signal.signal, number, function)
+            signal.signal(number, lambda *arrived: held.append(arrived))
         yield
-    finally:
-        for number, function in functions.items():
-            signal.signal(number, function)
-        for arrived, frame in held:
-            functions[signal.Signals(arrived)](arrived, frame)
+
+
+def _deliver(number: int, function: Callable[[int, FrameType | None], Any], held: Held) -> None:
+    for arrived, frame in held:
+        if arrived == number:
+            function(arrived, frame)

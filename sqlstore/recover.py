@@ -61,11 +61,10 @@ def _roll_back_journal(root: Path) -> None:
     try:
         lock = WriterLock(root)
         try:
-            with lock.held():
+            with lock.held(), contextlib.ExitStack() as stack:
                 index = Index(root / INDEX_NAME, write=True)
-                with index.transaction():
-                    pass
-                index.close()
+                stack.callback(index.close)
+                stack.enter_context(index.transaction())  # beginning one rolls the journal back
         finally:
             lock.close()
     except (StorageError, ReadOnlyError, HotJournalError) as error:
@@ -135,8 +134,6 @@ def settle(
         names = set(_grown_chunks(index, reader.root)) - {own}
     if pending is not None:
         names.add(pending.chunk)
-    if not names:
-        return
     missing, unconnected = _missing_links(index, reader, sorted(names))
     if unconnected:
         link = unconnected[0]
@@ -149,6 +146,12 @@ def settle(
         )
     for link in missing:
         _roll_forward(index, schema, reader, link)
+    known = records.last_commit(index).number
+    if known < text.last:
+        raise IndexBehindLogError(
+            f"the index ends at commit {known}, the last was {text.last}, and the commits between "
+            f"are not to be found; run `sqlstore verify {reader.root}`"
+        )
     if pending is not None:
         with index.transaction():
             records.seal_chunk(index, pending.chunk)

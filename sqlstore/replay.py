@@ -7,6 +7,7 @@ index is rebuilt; so all three give the same rows.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import checksum
-from sqlstore.errors import CorruptChunkError
+from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
@@ -163,6 +164,8 @@ def insert_from_log(
     ------
     CorruptChunkError
         Its segment table is damaged.
+    CorruptIndexError
+        The index has rows that the commit would bring.
     StoreTooNewError
         It is of a kind that this version does not know.
     """
@@ -170,10 +173,19 @@ def insert_from_log(
         raise CorruptChunkError(
             "only the first commit creates a store", chunk=name, offset=trailer.table_end
         )
-    if check_readable(trailer, name):
-        batch = reader.table(name, trailer)
-        insert_append(index, schema, trailer, all_values(batch, schema), sql_columns(batch, schema))
-    insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
+    try:
+        if check_readable(trailer, name):
+            batch = reader.table(name, trailer)
+            columns = sql_columns(batch, schema)
+            insert_append(index, schema, trailer, all_values(batch, schema), columns)
+        insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
+    except sqlite3.IntegrityError as error:
+        raise CorruptIndexError(
+            f"commit {trailer.number} does not fit the rows that are there ({error}); "
+            "run `sqlstore rebuild`",
+            chunk=name,
+            offset=trailer.table_end,
+        ) from error
 
 
 def all_values(batch: pa.RecordBatch, schema: Schema) -> dict[int, Values]:

@@ -58,6 +58,7 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._closed = False
+        self._own_commit = 0
         self._index = recover.open_index_to_read(root)
         self._chunks = ChunkReader(root)
         try:
@@ -96,16 +97,17 @@ class Source:
         up_to
             Number of the last commit to see; all by default.
         """
-        if self._index.is_replaced():
-            self._index.reopen()
-        for commit in records.commits(self._index, after=self.commit):
-            if up_to is not None and commit.number > up_to:
-                break
-            if commit.kind == CommitKind.APPEND:
-                self._segments.extend([self._place(commit)])
-            self.commit = commit.number
-            self.next_record = commit.first_record + commit.records
-        self._queries.pin(self.next_record)
+        with self._index.mutex:
+            if self._index.is_replaced():
+                self._index.reopen()
+            for commit in records.commits(self._index, after=self.commit):
+                if up_to is not None and commit.number > up_to:
+                    break
+                if commit.kind == CommitKind.APPEND:
+                    self._segments.extend([self._place(commit)])
+                self.next_record = commit.first_record + commit.records
+                self.commit = commit.number
+            self._queries.pin(self.next_record)
 
     def _place(self, commit: records.CommitRow) -> Place:
         chunk = self._chunk_rows.get(commit.chunk) or records.chunk(self._index, commit.chunk)
@@ -222,9 +224,19 @@ class Source:
         return self._segments.columns(ids, columns)
 
     def check_open(self) -> None:
-        """Raise if the store has been closed."""
+        """Raise if the store has been closed; else see the own commits that have come since."""
         if self._closed:
             raise StoreClosedError(f"the store {self.root} is closed")
+        if self._own_commit > self.commit:
+            self.refresh(up_to=self._own_commit)
+
+    def committed(self, number: int) -> None:
+        """Say that a writer of this store has made a commit.
+
+        It is looked up when something is read next: what may go wrong then must not look as if the
+        commit had gone wrong.
+        """
+        self._own_commit = number
 
     def close(self) -> None:
         """Close the index and every chunk."""

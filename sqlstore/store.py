@@ -180,7 +180,7 @@ class Store(View):
 
     def _on_commit(self, trailer: Trailer) -> None:
         if not self._closed:
-            self._source.refresh(up_to=trailer.number)
+            self._source.committed(trailer.number)
 
     def extend(self, records: Any) -> Ids:
         """Append many records and commit them.
@@ -241,7 +241,8 @@ def open(path: StrPath, mode: Literal["r", "a"] = "r") -> Store:
     path
         The folder.
     mode
-        ``"r"`` to read: nothing in the folder is written. ``"a"`` to append as well.
+        ``"r"`` to read: nothing in the folder is written, except to roll back what a
+        crashed writer left. ``"a"`` to append as well.
 
     Raises
     ------

@@ -56,7 +56,7 @@ def storage_errors(what: str, path: str | Path) -> Iterator[None]:
 def check_has_chunks(root: Path) -> None:
     """Raise unless a folder looks like a store."""
     if not root.exists():
-        raise StoreNotFoundError(f"there is no store at {root}; `sqlstore.create` makes one")
+        raise StoreNotFoundError(f"there is no store at {root}")
     if not (root / CHUNKS_FOLDER).is_dir():
         raise NotAStoreError(f"{root} is not a store: it has no folder named {CHUNKS_FOLDER}")
 

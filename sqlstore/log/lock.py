@@ -19,6 +19,7 @@ from typing import Final
 
 from sqlstore import limits
 from sqlstore.errors import ReadOnlyError, StorageError
+from sqlstore.interrupts import deferred_interrupts
 from sqlstore.log import files
 
 LOCK_NAME: Final = "writer.lock"
@@ -79,7 +80,8 @@ class WriterLock:
             self.acquire()
             yield
         finally:
-            self.release()
+            with deferred_interrupts():
+                self.release()
 
     def acquire(self) -> None:
         """Take the lock, waiting for it."""

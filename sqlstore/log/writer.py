@@ -6,14 +6,17 @@ import secrets
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
 from sqlstore import limits
-from sqlstore.errors import CorruptChunkError
+from sqlstore.errors import CorruptChunkError, StoreTooNewError
 from sqlstore.log import files
 from sqlstore.log.segment import HEADER_SIZE, Header, Trailer, align
 from sqlstore.types import Buffer
+
+NO_CHUNK: Final = uuid.UUID(int=0)
 
 
 class ChunkWriter:
@@ -71,19 +74,21 @@ class ChunkWriter:
         `size`, or close it.
         """
         path = files.chunk_path(root, name)
-        descriptor = files.open_to_append(path)
-        if not files.try_lock(descriptor, path):
-            files.close(descriptor)
-            return None
-        header: Header | None
+        writer = cls(path, files.open_to_append(path), NO_CHUNK, -1)
         try:
-            header = Header.unpack(files.read_exactly(descriptor, 0, HEADER_SIZE, name), name)
-        except CorruptChunkError:
-            header = None
-        if header is None or header.store != store:
-            files.close(descriptor)
-            return None
-        return cls(path, descriptor, header.chunk, -1)
+            if files.try_lock(writer._descriptor, path):
+                data = files.read_exactly(writer._descriptor, 0, HEADER_SIZE, name)
+                header = Header.unpack(data, name)
+                if header.store == store:
+                    writer.chunk = header.chunk
+                    return writer
+        except (CorruptChunkError, StoreTooNewError):
+            pass  # then it is not continued; `verify` says what is wrong with it
+        except BaseException:
+            writer.close()
+            raise
+        writer.close()
+        return None
 
     @property
     def is_new(self) -> bool:

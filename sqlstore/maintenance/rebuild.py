@@ -13,7 +13,8 @@ from sqlstore import identity, replay
 from sqlstore.errors import (
     CorruptChunkError,
     CorruptStoreError,
-    SqlstoreError,
+    NotAStoreError,
+    QueryError,
 )
 from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, Index
@@ -101,7 +102,8 @@ def _whole_chain(reader: ChunkReader) -> list[Link]:
 def _refuse_to_lose(root: Path, last: Link) -> None:
     """Refuse if the index that is there, as far as it can be read, knows of later commits."""
     known = 0
-    with contextlib.suppress(SqlstoreError):
+    # Damage is what a rebuild is for. An index that is busy, say, may know more than the chunks.
+    with contextlib.suppress(CorruptStoreError, NotAStoreError, QueryError):
         index = Index(root / INDEX_NAME, write=True)
         try:
             known = records.last_commit(index).number
