@@ -20,7 +20,6 @@ import os
 import sqlite3
 import time
 import uuid
-import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from sqlstore.errors import (
     StorageError,
     StoreClosedError,
 )
+from sqlstore.forks import ToldOfForks
 from sqlstore.index import records, versions
 from sqlstore.index.engine import INDEX_NAME, Index
 from sqlstore.interrupts import deferred_interrupts
@@ -140,6 +140,9 @@ class Committer:
     def _fail(self, error: SqlstoreError) -> None:
         """Be at the end: what comes next is refused."""
         self._failure = error
+        self.usable = False
+
+    def _disable(self) -> None:
         self.usable = False
 
     def check_usable(self) -> None:
@@ -381,12 +384,4 @@ def _laid_out(block: Block, start: int) -> _Segment:
     return _Segment(values, start, build_append(values, block.columns))
 
 
-_committers: weakref.WeakSet[Committer] = weakref.WeakSet()
-
-
-def _disable_all_in_child() -> None:
-    for committer in list(_committers):
-        committer.usable = False
-
-
-os.register_at_fork(after_in_child=_disable_all_in_child)
+_committers = ToldOfForks(Committer._disable)

@@ -20,7 +20,7 @@ MODULES = {
     if "migrations" not in path.relative_to(ROOT).parts
 }
 LAYERS: list[list[str]] = [
-    ["errors", "limits", "types", "interrupts", "version", "checksum", "progress"],
+    ["errors", "limits", "types", "interrupts", "forks", "version", "checksum", "progress"],
     ["columns", "encodings", "compression", "schema"],
     ["log", "index"],
     ["cache"],

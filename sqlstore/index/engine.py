@@ -12,7 +12,6 @@ import contextlib
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from sqlstore.errors import (
     StoreClosedError,
     StoreFullError,
 )
+from sqlstore.forks import ToldOfForks
 from sqlstore.types import SqlValue
 
 INDEX_NAME: Final = "index.sqlite"
@@ -338,13 +338,5 @@ def in_memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
-_indexes: weakref.WeakSet[Index] = weakref.WeakSet()
+_indexes = ToldOfForks(Index._forget_in_child)
 _parents_connections: list[sqlite3.Connection] = []
-
-
-def _forget_all_in_child() -> None:
-    for index in list(_indexes):
-        index._forget_in_child()
-
-
-os.register_at_fork(after_in_child=_forget_all_in_child)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
-import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import pyarrow as pa
 
 from sqlstore import limits
 from sqlstore.errors import CorruptChunkError, StoreClosedError
+from sqlstore.forks import ToldOfForks
 from sqlstore.log import files, table
 from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Header, Trailer, span
 
@@ -149,12 +148,4 @@ class ChunkReader:
         self._mutex = threading.Lock()
 
 
-_readers: weakref.WeakSet[ChunkReader] = weakref.WeakSet()
-
-
-def _unlock_all_in_child() -> None:
-    for reader in list(_readers):
-        reader._unlock_in_child()
-
-
-os.register_at_fork(after_in_child=_unlock_all_in_child)
+_readers = ToldOfForks(ChunkReader._unlock_in_child)
