@@ -286,7 +286,8 @@ def _check_sizes(field: Field, lengths: NDArray[np.int64], row: int) -> None:
 def _python_values(field: Field, array: pa.Array) -> list[Any]:
     """Return Arrow values as what the field's encoding takes."""
     if field.encoding != "array":
-        return array.to_pylist()  # type: ignore[no-any-return]
+        values: list[Any] = array.to_pylist()
+        return values
     dense = iter(_ndarrays(field, array.drop_null()))
     return [next(dense) if there else None for there in array.is_valid().to_pylist()]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import lz4.block
 import numpy as np
@@ -30,13 +30,15 @@ _ZSTD = pa.Codec("zstd")
 
 
 def _compress_zstd(data: Buffer) -> bytes:
-    return _ZSTD.compress(data, asbytes=True)  # type: ignore[no-any-return]
+    smaller: bytes = _ZSTD.compress(data, asbytes=True)
+    return smaller
 
 
 def _compress_lz4(data: Buffer) -> bytes:
     if len(data) > _LZ4_MOST:
         return bytes(data)
-    return lz4.block.compress(data, store_size=False)  # type: ignore[no-any-return]
+    smaller: bytes = lz4.block.compress(data, store_size=False)
+    return smaller
 
 
 def _compress_gzip(data: Buffer) -> bytes:
@@ -46,11 +48,13 @@ def _compress_gzip(data: Buffer) -> bytes:
 def _decompress_lz4(data: Buffer, raw_length: int) -> bytes:
     if raw_length > _LZ4_RATIO * len(data) + 16:
         raise ValueError(f"{len(data)} bytes of LZ4 cannot hold {raw_length} bytes")
-    return lz4.block.decompress(data, uncompressed_size=raw_length)  # type: ignore[no-any-return]
+    raw: bytes = lz4.block.decompress(data, uncompressed_size=raw_length)
+    return raw
 
 
 def _decompress_zstd(data: Buffer, raw_length: int) -> bytes:
-    return _ZSTD.decompress(data, decompressed_size=raw_length, asbytes=True)  # type: ignore[no-any-return]
+    raw: bytes = _ZSTD.decompress(data, decompressed_size=raw_length, asbytes=True)
+    return raw
 
 
 def _decompress_gzip(data: Buffer, raw_length: int) -> bytes:
@@ -130,8 +134,8 @@ _FAILURES: Final = (
 )
 
 
-def _run(function: Callable[[Buffer, int], Any], data: Buffer, raw_length: int) -> Buffer:
+def _run(function: Callable[[Buffer, int], bytes], data: Buffer, raw_length: int) -> Buffer:
     try:
-        return function(data, raw_length)  # type: ignore[no-any-return]
+        return function(data, raw_length)
     except _FAILURES as error:
         raise DecodeError(f"cannot decompress: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -33,7 +33,9 @@ class RowBuffer:
         columns, fields = list(schema.columns.values()), list(schema.fields.values())
         self._names = schema.names
         self._order = (*schema.columns, *schema.fields)
-        self._pick = itemgetter(*self._order) if len(self._order) > 1 else None
+        self._pick: Callable[[Record], tuple[Any, ...]] | None = (
+            itemgetter(*self._order) if len(self._order) > 1 else None
+        )
         self._converters = [(c.name, c.kind.convert, c.nullable) for c in columns]
         self._encoders = [FieldEncoder(field) for field in fields]
         self._straight = (
@@ -91,7 +93,7 @@ class RowBuffer:
         """Return the values of a record in the order of the schema, columns first."""
         if type(record) is dict and len(record) == len(self._order) and self._pick is not None:
             try:
-                return self._pick(record)  # type: ignore[no-any-return]
+                return self._pick(record)
             except KeyError:
                 pass  # one is unknown; which one is said below
         if not isinstance(record, Mapping):

@@ -101,7 +101,8 @@ class ColumnType(ABC):
 
     def to_python(self, array: pa.Array) -> list[object]:
         """Return each value of an array of the declared type as Python's own kind of value."""
-        return array.to_pylist()  # type: ignore[no-any-return]
+        values: list[object] = array.to_pylist()
+        return values
 
     def __repr__(self) -> str:
         return f"ColumnType({self.name!r})"
@@ -136,7 +137,8 @@ def to_list(array: pa.Array) -> list[SqlValue]:
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     if not array.null_count or not pa.types.is_primitive(array.type):
-        return array.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+        listed: list[SqlValue] = array.to_numpy(zero_copy_only=False).tolist()
+        return listed
     values: list[SqlValue] = array.fill_null(0).to_numpy(zero_copy_only=False).tolist()
     for i in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
         values[i] = None

@@ -70,7 +70,8 @@ class Integer(ColumnType):
             value = int(value)
         lowest, highest = self.bounds
         if lowest <= value <= highest:
-            return value  # type: ignore[no-any-return]
+            stored: SqlValue = value
+            return stored
         raise OverflowError(f"{value} is not between {lowest} and {highest}")
 
     def takes(self, kind: pa.DataType) -> bool:
@@ -100,7 +101,8 @@ class Float(ColumnType):
                 raise TypeError(f"expected a number, got {shown(value)}")
             value = float(value)
         if self.name == "float64":
-            return value  # type: ignore[no-any-return]
+            stored: SqlValue = value
+            return stored
         with np.errstate(over="ignore"):
             single = float(np.float32(value))
         if math.isinf(single) and not math.isinf(value):
@@ -135,7 +137,8 @@ class String(ColumnType):
             value = str.__str__(value)
         if not value.isascii():
             value.encode()  # lone surrogates have no UTF-8 form
-        return value  # type: ignore[no-any-return]
+        stored: SqlValue = value
+        return stored
 
     def takes(self, kind: pa.DataType) -> bool:
         return is_text(kind)

@@ -88,10 +88,10 @@ class Timestamp(ColumnType):
 
 
 def _exactly(value: np.datetime64, unit: str) -> np.datetime64:
-    result = value.astype(f"datetime64[{unit}]")
+    result: np.datetime64 = value.astype(f"datetime64[{unit}]")
     if result != value:
         raise ValueError(f"{value!r} is finer than the column keeps")
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _refuse_outside_years(array: pa.Array, first: int, last: int) -> None:

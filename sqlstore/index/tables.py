@@ -165,11 +165,11 @@ class _Declared(TypeDecorator[Any]):
         self.name = name  # what SQLAlchemy tells types apart by
         self._kind = kind
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy names the parameter
         """Return what SQLite stores for the value."""
         return bindable_for(value, self._kind)
 
-    def coerce_compared_value(self, op: Any, value: Any) -> Any:  # noqa: ARG002
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:  # noqa: ARG002 - SQLAlchemy names the parameter
         """Convert what a column is compared with as its own values are."""
         return self
 
