@@ -11,6 +11,7 @@ from sqlstore.create import create
 from sqlstore.errors import (
     ChecksumError,
     CommitOutcomeUnknownError,
+    CorruptCacheError,
     CorruptChunkError,
     CorruptIndexError,
     CorruptStoreError,
@@ -56,6 +57,7 @@ __all__ = [
     "ChecksumError",
     "Column",
     "CommitOutcomeUnknownError",
+    "CorruptCacheError",
     "CorruptChunkError",
     "CorruptIndexError",
     "CorruptStoreError",

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from sqlstore import identity, limits, recover, replay
 from sqlstore.batch import Block, duplicate_key
+from sqlstore.caches import CacheFollower, CacheKeeper
 from sqlstore.errors import (
     CommitOutcomeUnknownError,
     CorruptIndexError,
@@ -36,6 +37,7 @@ from sqlstore.errors import (
     SchemaError,
     SqlstoreError,
     StorageError,
+    StoreBusyError,
     StoreClosedError,
 )
 from sqlstore.forks import ToldOfForks
@@ -93,6 +95,8 @@ class Committer:
                 self._identity = identity.of_index(self._index, self._reader)
             opened.pop_all()
         self.schema = self._identity.schema
+        keeper = CacheKeeper(root, self._index, self._reader, self._identity)
+        self._cache = CacheFollower(keeper)
         self._chunk: ChunkWriter | None = None
         self._to_seal: set[str] = set()
         self._is_first = True
@@ -126,6 +130,7 @@ class Committer:
                 with deferred_interrupts():
                     try:
                         acknowledge(self._publish(chunk, segment, block))
+                        self._cache.committed(block.count)
                     finally:
                         self._lock.release()
             except BaseException:
@@ -370,6 +375,10 @@ class Committer:
             return
         self._closed = True
         self.usable = False
+        if self._cache.is_behind and self._failure is None:
+            with contextlib.suppress(StorageError, StoreBusyError), self._lock.held():
+                self._follow_rebuild()
+                self._cache.extend()
         if self._chunk is not None:
             self._chunk.abandon()
         self._lock.close()

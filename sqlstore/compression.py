@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sqlstore import limits, threads
 from sqlstore.errors import DecodeError
 from sqlstore.types import Buffer
 
@@ -121,6 +122,32 @@ def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
     if len(result) != raw_length:
         raise DecodeError(f"{len(result)} bytes after decompressing instead of {raw_length}")
     return result
+
+
+def decompress_many(
+    datas: Sequence[Buffer], numbers: Sequence[int], raw_lengths: Sequence[int]
+) -> list[Buffer]:
+    """Return the values that were compressed, in several threads if they are large.
+
+    All of these compressions let go of Python's lock while they work.
+
+    Raises
+    ------
+    DecodeError
+        One cannot be decompressed; ``error.where["row"]`` says which.
+    """
+    work = list(zip(range(len(datas)), datas, numbers, raw_lengths, strict=True))
+    if sum(raw_lengths) < limits.PARALLEL_BYTES:
+        return [_decompress_row(one) for one in work]
+    return threads.spread(_decompress_row, work)
+
+
+def _decompress_row(work: tuple[int, Buffer, int, int]) -> Buffer:
+    row, data, number, raw_length = work
+    try:
+        return decompress(data, number, raw_length)
+    except DecodeError as error:
+        raise DecodeError(error.message, row=row) from error
 
 
 _FAILURES: Final = (

@@ -24,7 +24,7 @@ from sqlstore.log.segment import NO_COMMIT, CommitKind, Trailer, align
 from sqlstore.log.table import build_create
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.schema import Column, Field, Schema, declare
-from sqlstore.store import Store
+from sqlstore.store import Store, opened
 from sqlstore.types import StrPath
 from sqlstore.version import __version__
 
@@ -85,7 +85,7 @@ def create(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Store(target, "a")
+    return opened(target, "a")
 
 
 def _check_free(target: Path) -> None:

@@ -18,6 +18,7 @@ import math
 import re
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -44,9 +45,15 @@ class Encoding(ABC):
     ----------
     straight
         Values of exactly this type are stored as they are; None if there is no such type.
+    parallel
+        Whether decoding lets go of Python's lock, so that threads help.
+    gives_arrays
+        Whether every value comes back as a NumPy array.
     """
 
     straight: type | None = None
+    parallel: bool = False
+    gives_arrays: bool = False
 
     @abstractmethod
     def encode(self, value: Any) -> Buffer:
@@ -102,6 +109,8 @@ class _Utf8(Encoding):
 class _Array(Encoding):
     """Flags, number of dimensions, dtype, shape, and the elements; see `docs/format.md`."""
 
+    gives_arrays = True
+
     def encode(self, value: Any) -> Buffer:
         if not isinstance(value, (np.ndarray, np.generic)):
             raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
@@ -123,23 +132,55 @@ class _Array(Encoding):
             raise DecodeError(f"not an array: {error}") from error
 
     def _parse(self, data: Buffer) -> np.ndarray[Any, Any]:
-        flags, ndim, n_name = _ARRAY_HEADER.unpack_from(data)
-        start = _ARRAY_HEADER.size
-        name = bytes(data[start : start + n_name]).decode("ascii")
-        if not _DTYPE.fullmatch(name) or flags not in (0, _FORTRAN):
-            raise ValueError(f"dtype {name!r}, flags {flags}")
-        dtype = np.dtype(name)
-        shape = struct.unpack_from(f"<{ndim}Q", data, start + n_name)
-        start += n_name + 8 * ndim
+        flags, dtype, shape, start = _array_header(data)
         count = math.prod(shape)
-        if count * dtype.itemsize != len(data) - start:
-            raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
         # A copy, so that the array is aligned and writable and does not keep a larger buffer alive.
         flat = np.frombuffer(bytearray(data[start:]), dtype, count) if count else np.empty(0, dtype)
         return flat.reshape(shape, order="F" if flags == _FORTRAN else "C")
 
 
+def _array_header(data: Buffer) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
+    """Return flags, dtype and shape of an encoded array, and where its elements begin."""
+    flags, ndim, n_name = _ARRAY_HEADER.unpack_from(data)
+    start = _ARRAY_HEADER.size
+    name = bytes(data[start : start + n_name]).decode("ascii")
+    if not _DTYPE.fullmatch(name) or flags not in (0, _FORTRAN):
+        raise ValueError(f"dtype {name!r}, flags {flags}")
+    dtype = np.dtype(name)
+    shape = struct.unpack_from(f"<{ndim}Q", data, start + n_name)
+    start += n_name + 8 * ndim
+    if math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
+    return flags, dtype, shape, start
+
+
+def stacked_arrays(datas: Sequence[Buffer | None]) -> np.ndarray[Any, Any] | None:
+    """Return encoded arrays as one array if all have one header in C order; else None.
+
+    The elements are copied once, straight to their place.
+    """
+    first = datas[0]
+    if first is None:
+        return None
+    try:
+        flags, dtype, shape, start = _array_header(first)
+    except (struct.error, TypeError, ValueError, OverflowError):
+        return None  # decoding it says what is wrong
+    header, size = bytes(first[:start]), len(first)
+    if flags or any(d is None or len(d) != size or d[:start] != header for d in datas):
+        return None
+    whole = np.empty((len(datas), *shape), dtype)
+    rows = whole.reshape(-1).view(np.uint8).reshape(len(datas), -1) if whole.size else None
+    if rows is not None:
+        for row, data in zip(rows, datas, strict=True):
+            row[:] = np.frombuffer(data or b"", np.uint8, offset=start)
+    return whole
+
+
 class _Png(Encoding):
+    parallel = True
+    gives_arrays = True
+
     def encode(self, value: Any) -> Buffer:
         if isinstance(value, (bytes, bytearray, memoryview)):
             if bytes(value[:8]) != _PNG_SIGNATURE:

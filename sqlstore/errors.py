@@ -26,6 +26,7 @@
     │   └── MigrationError                            an upgrade failed and was rolled back
     └── CorruptStoreError                             what is stored is not what was committed
         ├── CorruptIndexError                         index.sqlite: run `sqlstore rebuild`
+        ├── CorruptCacheError                         cache/: made anew by itself, or delete it
         ├── IndexBehindLogError                       index.sqlite is older than the chunks
         ├── ForkedLogError                            two commits claim the same predecessor
         ├── CorruptChunkError                         a chunk's header, segment table or trailer
@@ -47,6 +48,7 @@ from numpy.typing import NDArray
 __all__ = [
     "ChecksumError",
     "CommitOutcomeUnknownError",
+    "CorruptCacheError",
     "CorruptChunkError",
     "CorruptIndexError",
     "CorruptStoreError",
@@ -212,6 +214,10 @@ class CorruptStoreError(SqlstoreError):
 
 class CorruptIndexError(CorruptStoreError):
     """``index.sqlite`` is damaged or missing; ``sqlstore rebuild`` makes it from the chunks."""
+
+
+class CorruptCacheError(CorruptStoreError):
+    """What is derived from the log under ``cache`` is damaged; it may be deleted at any time."""
 
 
 class IndexBehindLogError(CorruptStoreError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -37,3 +39,24 @@ class ToldOfForks(Generic[T]):
             member = one()
             if member is not None:
                 self._in_child(member)
+
+
+def detach(file: tuple[int, int]) -> None:
+    """Turn this process's descriptors of a file into descriptors of nothing.
+
+    In a forked child the parent's connection to a database is neither used nor closed. But its
+    descriptors would keep the file in use; and if their numbers were only closed, other files would
+    get them, which SQLite would close or write to if the connection were ever collected.
+
+    Parameters
+    ----------
+    file
+        Device and inode.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for entry in Path("/dev/fd").iterdir():  # a link to /proc/self/fd on Linux
+        with contextlib.suppress(OSError):  # the one that lists the folder may be closed by now
+            status = os.fstat(number := int(entry.name))
+            if (status.st_dev, status.st_ino) == file:
+                os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)

@@ -29,6 +29,23 @@ LOCK_SECONDS: Final = 30.0
 MAX_OPEN_CHUNKS: Final = 64
 """Descriptors of chunk files that a reader keeps open."""
 
+MAX_MAPPED_CHUNKS: Final = 4096
+"""Chunk files that a reader keeps mapped; Linux allows a process 65,530 maps."""
+
+MERGE_GAP: Final = 16 * KiB
+MERGE_BYTES: Final = 8 * MiB
+"""Neighbouring reads become one if at most this lies between them, up to this many bytes."""
+
+CACHE_PART_BYTES: Final = 64 * MiB
+"""Parts of the metadata mirror are merged up to this size."""
+
+CACHE_BEHIND_RECORDS: Final = 65_536
+CACHE_BEHIND_COMMITS: Final = 32
+"""How far a writer lets the cache fall behind before it extends it."""
+
+PARALLEL_BYTES: Final = 256 * KiB
+"""From this many bytes on, values are decompressed in several threads."""
+
 MAX_COLUMNS: Final = 1000
 """Fields and metadata columns together; SQLite's own limit is 2,000 columns in a table."""
 

@@ -22,7 +22,7 @@ from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, HotJournalError, Index
 from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
-from sqlstore.log.lock import WriterLock
+from sqlstore.log.lock import WriterLock, text_of
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE
 from sqlstore.replay import insert_from_log
@@ -82,9 +82,11 @@ def refuse_behind(index: Index, reader: ChunkReader) -> None:
     IndexBehindLogError
         The chunks hold two commits or more that the index lacks.
     """
-    newest = max(
-        (_last_number(reader, name) for name in _grown_chunks(index, reader.root)), default=0
-    )
+    complete = text_of(reader.root).last
+    if index.is_replaced():
+        index.reopen()
+    grown = (_last_number(reader, name) for name in _grown_chunks(index, reader.root))
+    newest = max(complete, max(grown, default=0))
     known = records.last_commit(index).number
     if newest > known + 1:
         raise IndexBehindLogError(
@@ -161,13 +163,12 @@ def settle(
 
 def _grown_chunks(index: Index, root: Path) -> list[str]:
     """Return the chunks that are not as the index knows them."""
-    known = {row.name: row for row in records.chunks(index)}
-    grown = []
-    for name in files.chunk_names(root):
-        row = known.get(name)
-        if row is None or (not row.sealed and files.chunk_size(root, name) != row.size):
-            grown.append(name)
-    return grown
+    sizes = records.chunk_sizes(index)
+    return [
+        name
+        for name in files.chunk_names(root)
+        if (size := sizes.get(name, -1)) is not None and files.chunk_size(root, name) != size
+    ]
 
 
 def _missing_links(

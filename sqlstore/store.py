@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import limits
+from sqlstore import limits, pickling
 from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
@@ -22,8 +22,9 @@ from sqlstore.log import files
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
+from sqlstore.reading.field import Verify
 from sqlstore.schema import Schema
-from sqlstore.source import Source
+from sqlstore.source import Io, Source, opening
 from sqlstore.types import Ids, StrPath
 from sqlstore.view import View
 from sqlstore.writer import Writer
@@ -40,7 +41,7 @@ class Store(View):
 
     Made by `sqlstore.open` and `sqlstore.create`.
 
-    Parameters
+    Attributes
     ----------
     path
         The folder.
@@ -48,16 +49,21 @@ class Store(View):
         ``"r"`` to read, ``"a"`` to append as well.
     """
 
-    def __init__(self, path: Path, mode: Literal["r", "a"] = "r") -> None:
-        files.check_has_chunks(path)
-        super().__init__(Source(path), range(0))
-        self.path = path
+    def __init__(self, source: Source, mode: Literal["r", "a"] = "r") -> None:
+        super().__init__(source, range(source.next_record))
+        self.path = source.root
         self.mode = mode
         self._closed = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what another process needs to read the store as it is seen here."""
+        return pickling.store_again, (Store, pickling.source_state(self._source), self.mode)
+
     def _record_ids(self) -> range | Ids:
         self._source.check_open()
-        return range(self._source.next_record)
+        if self._raws is not self._source.raws:
+            self._set_ids(range(self._source.next_record))
+        return self._ids
 
     def __enter__(self) -> Store:
         return self
@@ -82,12 +88,12 @@ class Store(View):
     @property
     def created(self) -> dt.datetime:
         """Return when the store was created, in UTC."""
-        return dt.datetime.fromtimestamp(self._source.identity.created_at / 1e6, dt.UTC)
+        return dt.datetime.fromtimestamp(self._source.finder.identity.created_at / 1e6, dt.UTC)
 
     @property
     def c(self) -> ColumnCollection[str, Any]:
         """Return the metadata columns and ``id`` as SQLAlchemy columns, for filters and orders."""
-        return self._source.expressions.columns
+        return self._source.finder.expressions.columns
 
     def get(self, record: SupportsIndex | None = None, *, key: object = None) -> dict[str, Any]:
         """Return a record by its id or by its unique key.
@@ -108,7 +114,7 @@ class Store(View):
         if (record is None) == (key is None):
             raise TypeError("get() takes either a record id or key=...")
         if record is None:
-            record = self._source.id_of_key(key)
+            record = self._source.finder.id_of_key(key)
             if record is None or record >= self._source.next_record:
                 raise RecordNotFoundError(f"no record has the key {key!r}")
         if isinstance(record, (bool, np.bool_)):
@@ -144,8 +150,7 @@ class Store(View):
         QueryError
             The statement is not valid, or would write.
         """
-        self._source.check_open()
-        return self._source.sql(sql, {**(params or {}), **bound})
+        return self._source.finder.sql(sql, {**(params or {}), **bound})
 
     def writer(
         self,
@@ -233,7 +238,13 @@ class Store(View):
             self._source.close()
 
 
-def open(path: StrPath, mode: Literal["r", "a"] = "r") -> Store:
+def open(
+    path: StrPath,
+    mode: Literal["r", "a"] = "r",
+    *,
+    io: Io | None = None,
+    verify: Verify = "once",
+) -> Store:
     """Open a store.
 
     Parameters
@@ -241,8 +252,16 @@ def open(path: StrPath, mode: Literal["r", "a"] = "r") -> Store:
     path
         The folder.
     mode
-        ``"r"`` to read: nothing in the folder is written, except to roll back what a
-        crashed writer left. ``"a"`` to append as well.
+        ``"r"`` to read: nothing in the folder is written but its ``cache``, and what a crashed
+        writer left is rolled back. ``"a"`` to append as well.
+    io
+        How chunks are read. ``"mmap"`` maps them, which is fastest; a chunk file that is cut short
+        while it is mapped ends the process. ``"pread"`` reads what is asked for, with a bounded
+        number of files open. ``"memory"`` reads every chunk whole when it is first used. By default
+        ``"pread"`` on a network file system and ``"mmap"`` elsewhere.
+    verify
+        When stored bytes are compared with their checksums: ``"once"`` for each value in this
+        process, ``"always"``, or ``"never"``.
 
     Raises
     ------
@@ -255,4 +274,12 @@ def open(path: StrPath, mode: Literal["r", "a"] = "r") -> Store:
     """
     if mode not in ("r", "a"):
         raise ValueError(f'mode is "r" or "a", not {mode!r}')
-    return Store(Path(path).absolute(), mode)
+    return opened(Path(path).absolute(), mode, io, verify)
+
+
+def opened(
+    root: Path, mode: Literal["r", "a"], io: Io | None = None, verify: Verify = "once"
+) -> Store:
+    """Return the store in a folder; `open` describes the parameters."""
+    files.check_has_chunks(root)
+    return Store(Source.open(opening(root, io, verify)), mode)

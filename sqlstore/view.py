@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from sqlstore.errors import MissingPackageError
+from sqlstore import pickling
+from sqlstore.arrow import int64_array
+from sqlstore.errors import CorruptCacheError, MissingPackageError
+from sqlstore.reading.decode import decoded, stacked
+from sqlstore.reading.file import ValueFile
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
@@ -37,11 +42,26 @@ class View:
         self, source: Source, ids: range | Ids, names: Sequence[str] | None = None
     ) -> None:
         self._source = source
-        self._ids = ids
+        self._set_ids(ids)
         self._names = names
         schema = source.schema
         self._fields = [f for name, f in schema.fields.items() if names is None or name in names]
         self._columns = [c for name, c in schema.columns.items() if names is None or name in names]
+
+    def _set_ids(self, ids: range | Ids) -> None:
+        self._ids = ids
+        # What `raw` needs, bound once: it is called a million times a second.
+        self._id: Callable[[Any], int] = ids.__getitem__ if isinstance(ids, range) else ids.item
+        self._raws = self._source.raws
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what another process needs to read the same records, without SQLite."""
+        return pickling.view_again, (
+            View,
+            pickling.source_state(self._source),
+            pickling.ids_state(self._source, self._record_ids()),
+            self._names,
+        )
 
     # Which records
 
@@ -81,6 +101,9 @@ class View:
         IndexError
             A position is not in the view.
         """
+        return self._with(np.array(self._ids_at(positions)))  # the caller's own may change
+
+    def _ids_at(self, positions: ArrayLike) -> Ids:
         index = np.asarray(positions)
         if isinstance(positions, str) or index.dtype == object:
             raise IndexError(f"not positions: {positions!r}; choose records by `where`")
@@ -88,11 +111,25 @@ class View:
             raise IndexError(
                 f"expected a list of integers or a mask, got {index.dtype} of shape {index.shape}"
             )
-        if index.dtype.kind == "u" and index.size and index.max() >= len(self):
-            raise IndexError(f"position {index.max()} in a view of {len(self)} records")
-        if index.dtype == np.bool_ and len(index) != len(self):
-            raise IndexError(f"a mask of length {len(index)} for {len(self)} records")
-        return self._with(self.ids[index.astype(np.int64) if not index.size else index])
+        ids = self._record_ids()
+        count = len(ids)
+        if index.dtype == np.bool_:
+            if len(index) != count:
+                raise IndexError(f"a mask of length {len(index)} for {count} records")
+            index = np.flatnonzero(index)
+        if not index.size:
+            return np.empty(0, np.int64)
+        low, high = int(index.min()), int(index.max())
+        if low < -count or high >= count:
+            wrong = high if high >= count else low
+            raise IndexError(f"position {wrong} in a view of {count} records")
+        index = index.astype(np.int64, copy=False)
+        if not isinstance(ids, range):
+            chosen: Ids = ids[index]
+            return chosen
+        if low < 0:
+            index = np.where(index < 0, index + count, index)
+        return index if ids == range(count) else ids.start + index * ids.step
 
     def where(
         self,
@@ -115,7 +152,7 @@ class View:
         QueryError
             The condition cannot be run.
         """
-        matching = self._source.ids_where(criteria, {**(params or {}), **bound})
+        matching = self._source.finder.ids_where(criteria, {**(params or {}), **bound})
         ids = self._record_ids()
         if isinstance(ids, range) and ids.step == 1:
             first, last = np.searchsorted(matching, [ids.start, ids.stop])
@@ -140,7 +177,7 @@ class View:
         params, **bound
             The bound values of the text.
         """
-        ranks = self._source.ranks(terms, {**(params or {}), **bound})
+        ranks = self._source.finder.ranks(terms, {**(params or {}), **bound})
         ids = self.ids
         return self._with(ids[np.argsort(ranks[ids], kind="stable")])
 
@@ -190,17 +227,18 @@ class View:
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return records by id."""
-        metadata = self._source.metadata(_as_range(ids), self._columns) if self._columns else []
-        values = [
-            column.kind.to_python(chunked.combine_chunks())
-            for column, chunked in zip(self._columns, metadata, strict=True)
-        ]
-        found = []
-        for row, record in enumerate(ids):
-            entry = {field.name: self._source.decoded(record, field) for field in self._fields}
-            entry.update((c.name, v[row]) for c, v in zip(self._columns, values, strict=True))
-            found.append(entry)
-        return found
+        columns: dict[str, Sequence[object]] = {
+            field.name: decoded(self._source, ids, field) for field in self._fields
+        }
+        if self._columns:
+            metadata = self._source.metadata(_as_range(ids), self._columns)
+            for column, chunked in zip(self._columns, metadata, strict=True):
+                array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+                columns[column.name] = column.kind.to_python(array)
+        if not columns:
+            return [{} for _ in ids]
+        names, rows = list(columns), zip(*columns.values(), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         ids = self._record_ids()
@@ -209,7 +247,19 @@ class View:
 
     def fetch(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Return the records at these positions, in this order, repeats kept."""
-        return self._fetch(self.take(positions).ids.tolist())
+        return self._fetch(self._ids_at(positions).tolist())
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+        """Return the same as `fetch`: what a PyTorch DataLoader calls for a batch."""
+        return self.fetch(positions)
+
+    def batches(self, size: int) -> Iterator[View]:
+        """Return views of up to ``size`` consecutive records, the last of what is left."""
+        if size < 1:
+            raise ValueError(f"batches of {size} records")
+        ids = self._record_ids()
+        for start in range(0, len(ids), size):
+            yield self._with(ids[start : start + size])
 
     def raw(self, position: SupportsIndex, field: str) -> bytes | None:
         """Return a value as its encoding made it, decompressed and not decoded.
@@ -224,9 +274,83 @@ class View:
         ChecksumError
             The bytes are not what was written.
         """
+        try:
+            return self._raws[field](self._id(position))
+        except (LookupError, TypeError, CorruptCacheError):
+            return self._raw(position, field)
+
+    def _raw(self, position: SupportsIndex, field: str) -> bytes | None:
+        """Do what `raw` does when it is not prepared for it, or finds something wrong."""
         declared = self._source.schema.field(field)
-        data = self._source.stored(self._id_at(position), declared)
-        return None if data is None else bytes(data)
+        self._source.check_open()
+        value = self._source.raw(self._id_at(position), declared)
+        self._raws = self._source.raws
+        return value
+
+    def blobs(
+        self, field: str, positions: ArrayLike | None = None, *, copy: bool = True
+    ) -> pa.Array:
+        """Return the values of a field, decompressed and not decoded, as one Arrow array.
+
+        Parameters
+        ----------
+        field
+            The name of the field.
+        positions
+            Which records, in this order, repeats kept; all by default.
+        copy
+            False gives views of the chunks themselves: not a byte of values that are stored
+            uncompressed is copied. They keep whole chunk files mapped, so they are not for keeping;
+            and copy them before they leave the process, as a whole chunk would go with them.
+
+        Returns
+        -------
+        pyarrow.LargeBinaryArray or pyarrow.BinaryViewArray
+            Null where a record has no value.
+
+        Raises
+        ------
+        ChecksumError
+            The bytes are not what was written.
+        """
+        ids = self._ids_of(positions)
+        bodies = self._source.bodies(ids, self._source.schema.field(field))
+        return bodies.copied() if copy else bodies.views()
+
+    def stack(self, field: str, positions: ArrayLike | None = None) -> NDArray[Any]:
+        """Return the arrays or images of a field as one array, of shape ``(n, ...)``.
+
+        Parameters
+        ----------
+        positions
+            Which records, in this order; all by default.
+
+        Raises
+        ------
+        SchemaError
+            They differ in shape or dtype, one is missing, or they are no arrays.
+        """
+        return stacked(self._source, self._ids_of(positions), self._source.schema.field(field))
+
+    def open(self, position: SupportsIndex, field: str) -> io.BufferedReader:
+        """Return a value as a file to read from, decompressed and not decoded.
+
+        Nothing is read before it is asked for. The first read checks the value as a whole, unless
+        that has been done, or the store was opened with ``verify="never"``; from then on only what
+        is asked for is read. A compressed value is decompressed as a whole.
+
+        Raises
+        ------
+        RecordNotFoundError
+            The record has no value of this field.
+        """
+        record, declared = self._id_at(position), self._source.schema.field(field)
+        return io.BufferedReader(ValueFile(self._source, record, declared))
+
+    def _ids_of(self, positions: ArrayLike | None) -> Ids:
+        if positions is None:
+            return np.asarray(self._record_ids(), np.int64)
+        return self._ids_at(positions)
 
     # The metadata, as a table
 
@@ -240,8 +364,7 @@ class View:
         """Return the record ids and the metadata as an Arrow table of the declared types."""
         ids = self._record_ids()
         columns = self._source.metadata(ids, self._columns)
-        array = pa.array(np.asarray(ids, np.int64))
-        return pa.Table.from_arrays([array, *columns], schema=self.arrow_schema)
+        return pa.Table.from_arrays([int64_array(ids), *columns], schema=self.arrow_schema)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the record ids and the metadata as a pandas DataFrame.

@@ -355,6 +355,8 @@ def _object(arguments: Sequence[Any]) -> str:
     for one in reversed(arguments):
         if isinstance(one, str):
             return one.split("(", maxsplit=1)[0]
+        if isinstance(one, Path) and "cache" in one.parts:
+            return "cache"
         if isinstance(one, Path):
             return "chunk" if one.suffix == ".chunk" else "lock" if one.suffix == ".lock" else ""
     return ""

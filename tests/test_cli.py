@@ -580,6 +580,7 @@ def test_export_does_not_replace_a_file_that_came_meanwhile(
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.csv", "out.arrow"])
 def test_export_to_a_full_disk_leaves_nothing(birds: Path, tmp_path: Path, name: str) -> None:
+    sqlstore.open(birds).close()  # the cache is made before the disk is full
     program = """
 import resource, sys
 from sqlstore.cli import main

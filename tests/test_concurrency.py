@@ -370,7 +370,11 @@ def read_in_child_of_a_thread(_: Connection, path: Path, mutex: str) -> None:
     with sqlstore.open(path) as store:
         source = store._source
         mutexes: dict[str, AbstractContextManager[object]]
-        mutexes = {"index": source._index.mutex, "chunks": source._chunks._mutex}
+        mutexes = {
+            "index": source.finder._index.mutex,
+            "chunks": source._reader._mutex,
+            "source": source._mutex,
+        }
 
         def read() -> None:
             signal.alarm(5)  # a mutex of a thread that is not there would be waited for, for ever
@@ -382,7 +386,7 @@ def read_in_child_of_a_thread(_: Connection, path: Path, mutex: str) -> None:
         assert whole_batches(store) == [(0, 0)]
 
 
-@pytest.mark.parametrize("mutex", ["index", "chunks"])
+@pytest.mark.parametrize("mutex", ["index", "chunks", "source"])
 def test_a_child_can_read_that_was_forked_while_another_thread_did(path: Path, mutex: str) -> None:
     append(path, (0, 0))
     run(read_in_child_of_a_thread, path, mutex)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -224,10 +224,16 @@ class Reading:
         return [*self.raw.values(), *self.records.values(), *metadata]
 
 
-def read(kept: Kept) -> Reading:
+Io: TypeAlias = Literal["mmap", "pread", "memory"]
+IOS: Final[tuple[Io, ...]] = ("mmap", "pread", "memory")
+
+
+def read(kept: Kept, io: Io = "mmap", *, with_cache: bool = False) -> Reading:
     """Open a store whose chunks are damaged anew and read everything."""
+    if not with_cache:
+        shutil.rmtree(kept.root / "cache", ignore_errors=True)
     reading = Reading(kept)
-    with sqlstore.open(kept.root) as store:
+    with sqlstore.open(kept.root, io=io) as store:
         assert len(store) == len(RECORDS)
         reading.read(store)
     for error in reading.errors:
@@ -276,7 +282,7 @@ def test_any_flipped_byte_is_noticed_where_it_is_read(kept: Kept, chunk: int, pa
     for offset in range(part, spans[-1].end, PARTS):
         span = span_at(spans, offset)
         with flipped(kept.path(name), offset, masks.randrange(1, 256)):
-            found = read(kept)
+            found = read(kept, IOS[offset % 3])
             if span.field is not None and span.record is not None:
                 # One value is lost and nothing beside it: the metadata can still be had.
                 assert found.raw.keys() == {(span.record, span.field)}
@@ -295,6 +301,19 @@ def test_any_flipped_byte_is_noticed_where_it_is_read(kept: Kept, chunk: int, pa
                     assert isinstance(error, CorruptChunkError)
                     assert error.where["chunk"] == name
                     assert error.where["offset"] == span.offset
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_with_a_cache_only_flipped_values_are_lost(copy: Kept, chunk: int) -> None:
+    name = copy.chunks[chunk]
+    assert not read(copy).errors
+    phase = random.randrange(STRIDE)
+    for offset in range(phase, copy.spans[name][-1].end, STRIDE):
+        span = span_at(copy.spans[name], offset)
+        with flipped(copy.path(name), offset, 1 << offset % 8):
+            found = read(copy, IOS[offset % 3], with_cache=True)
+        assert found.raw.keys() == ({(span.record, span.field)} if span.field else set())
+        assert found.metadata is None
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -348,11 +367,11 @@ def test_a_chunk_cut_short_loses_what_lay_behind_the_cut_and_nothing_else(
 
 def test_a_chunk_cut_while_it_is_open_gives_errors(copy: Kept) -> None:
     name = copy.chunks[1]
-    with sqlstore.open(copy.root) as store:
+    with sqlstore.open(copy.root, io="pread") as store:
         reading = Reading(copy)
         reading.read(store)
         assert not reading.errors
-        os.truncate(copy.path(name), HEADER_SIZE)  # the segment tables are in memory by now
+        os.truncate(copy.path(name), HEADER_SIZE)
         reading.read(store)
     lost = {i for span in copy.spans[name] for i in span.records}
     assert reading.records.keys() == lost

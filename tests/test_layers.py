@@ -20,13 +20,16 @@ MODULES = {
     if "migrations" not in path.relative_to(ROOT).parts
 }
 LAYERS: list[list[str]] = [
-    ["errors", "limits", "types", "interrupts", "forks", "version", "checksum", "progress"],
+    [
+        "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
+        "arrow", "progress",
+    ],
     ["columns", "encodings", "compression", "schema"],
     ["log", "index"],
     ["cache"],
     [
-        "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer", "source",
-        "view",
+        "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer",
+        "reading", "caches", "finder", "source", "pickling", "view",
         "maintenance",
     ],
     ["store", "create"],
@@ -116,7 +119,8 @@ OPENING = {
     "open", "os.open", "io.open", "os.fdopen", "mmap.mmap", ".open", "pa.memory_map", "pa.OSFile",
     ".read_bytes", ".write_bytes", ".read_text", ".write_text", "shutil.copyfile", "shutil.copy",
 }  # fmt: skip
-MAY_OPEN = {"sqlstore.log.files", "sqlstore.log.lock"}
+# `forks` opens nothing but /dev/null.
+MAY_OPEN = {"sqlstore.log.files", "sqlstore.log.lock", "sqlstore.forks"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room(name) != "cli"])

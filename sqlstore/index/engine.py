@@ -30,7 +30,7 @@ from sqlstore.errors import (
     StoreClosedError,
     StoreFullError,
 )
-from sqlstore.forks import ToldOfForks
+from sqlstore.forks import ToldOfForks, detach
 from sqlstore.types import SqlValue
 
 INDEX_NAME: Final = "index.sqlite"
@@ -331,6 +331,7 @@ class Index:
         if self._connection is not None:
             _parents_connections.append(self._connection)
             self._connection = None
+            detach(self._identity)
 
 
 def in_memory() -> sqlite3.Connection:

@@ -184,6 +184,12 @@ def chunks(index: Index) -> list[ChunkRow]:
     ]
 
 
+def chunk_sizes(index: Index) -> dict[str, int | None]:
+    """Return what has been committed to every chunk, by name; None if it is sealed."""
+    rows = index.rows("SELECT name, CASE sealed WHEN 0 THEN size END FROM chunks")
+    return dict(rows)
+
+
 def chunk_named(index: Index, name: str) -> ChunkRow | None:
     """Return the chunk of this file name, or None if nothing has been committed to it."""
     row = index.row(f"SELECT {_CHUNK_COLUMNS} FROM chunks WHERE name = ?", (name,))
@@ -230,14 +236,20 @@ def last_commit(index: Index) -> CommitRow:
     return CommitRow(*row)
 
 
+def commit(index: Index, number: int) -> CommitRow | None:
+    """Return the commit of this number, or None."""
+    row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE number = ?", (number,))
+    return CommitRow(*row) if row else None
+
+
 def first_commit(index: Index) -> CommitRow:
     """Return the commit that created the store."""
-    row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE number = 1")
+    row = commit(index, 1)
     if row is None:
         raise CorruptIndexError(
             f"{index.path} lacks the first commit; run `sqlstore rebuild {index.path.parent}`"
         )
-    return CommitRow(*row)
+    return row
 
 
 def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:

@@ -73,5 +73,5 @@ def check(index: Index) -> None:
     warnings.warn(
         f"{folder} was written by a newer sqlstore (revision {found}); it can be read, not written",
         UserWarning,
-        stacklevel=5,  # the caller of `sqlstore.open`
+        stacklevel=6,  # the caller of `sqlstore.open`
     )

@@ -6,17 +6,22 @@ file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
 import os
 import re
+import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+import pyarrow as pa
 
 from sqlstore.errors import (
     MissingChunkError,
@@ -150,6 +155,67 @@ def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
                 )
             data += more
     return data
+
+
+def read_into(descriptor: int, offset: int, buffer: memoryview, name: str) -> None:
+    """Fill a writable buffer with the bytes of a chunk from an offset on.
+
+    Raises
+    ------
+    TruncatedChunkError
+        The file ends before the buffer is full.
+    """
+    done = 0
+    with storage_errors("read", name):
+        while done < len(buffer):
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+            if not count:
+                raise TruncatedChunkError(
+                    f"the file ends at byte {offset + done}, {len(buffer)} bytes were expected",
+                    chunk=name,
+                    offset=offset,
+                )
+            done += count
+
+
+def read_whole(descriptor: int, size: int, name: str) -> pa.Buffer:
+    """Return the first bytes of a chunk, read into memory of its own."""
+    memory = np.empty(size, np.uint8)
+    read_into(descriptor, 0, memory.data, name)
+    return pa.py_buffer(memory)
+
+
+def mapped(path: Path) -> pa.Buffer:
+    """Return a whole file as memory; no descriptor stays open.
+
+    The file must not become shorter while the memory is in use: the system would end the process.
+    """
+    with storage_errors("map", path), contextlib.closing(pa.memory_map(str(path))) as file:
+        return file.read_buffer()
+
+
+def contents(path: Path) -> bytes:
+    """Return all bytes of a small file."""
+    with storage_errors("read", path):
+        return path.read_bytes()
+
+
+def put(path: Path, data: Buffer | pa.Buffer) -> None:
+    """Make a file of these bytes, or replace one, in one step; nothing is synced."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    with storage_errors("write", path):
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def open_or_create(path: Path) -> int:
+    """Open a file for reading and writing, made if there is none, and return its descriptor."""
+    with storage_errors("open", path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
 def write_at(descriptor: int, offset: int, buffers: Iterable[Buffer], path: Path) -> int:

@@ -46,6 +46,28 @@ class LockText:
     last: int
 
 
+def text_of(root: Path) -> LockText:
+    """Return what the lock file of a store says, without taking the lock."""
+    try:
+        return _parsed(files.contents(root / LOCK_NAME))
+    except StorageError:  # copied without it, or not readable: it says nothing
+        return LockText(None, 0)
+
+
+def _parsed(data: bytes) -> LockText:
+    try:
+        found = json.loads(data)
+        last = int(found["last"])
+        named = found["pending"]
+        if named is None:
+            return LockText(None, last)
+        pending = Pending(str(named["chunk"]), int(named["offset"]), int(named["commit"]))
+    except (ValueError, KeyError, TypeError):
+        return LockText(None, 0)
+    known = files.CHUNK_NAME.fullmatch(pending.chunk) is not None
+    return LockText(pending if known else None, last)
+
+
 class WriterLock:
     """The lock under which commits happen, one at a time over all processes.
 
@@ -97,18 +119,7 @@ class WriterLock:
         Text that makes no sense, as a power failure may leave it, says nothing: the first commit
         of every writer looks at all chunks anyway.
         """
-        data = os.pread(self._descriptor, _TEXT_SIZE, 0)
-        try:
-            found = json.loads(data)
-            last = int(found["last"])
-            named = found["pending"]
-            if named is None:
-                return LockText(None, last)
-            pending = Pending(str(named["chunk"]), int(named["offset"]), int(named["commit"]))
-        except (ValueError, KeyError, TypeError):
-            return LockText(None, 0)
-        known = files.CHUNK_NAME.fullmatch(pending.chunk) is not None
-        return LockText(pending if known else None, last)
+        return _parsed(os.pread(self._descriptor, _TEXT_SIZE, 0))
 
     def name_pending(self, pending: Pending) -> None:
         """Say which trailer is about to be appended."""

@@ -84,6 +84,11 @@ class ChunkReader:
         with self._opened(name) as descriptor:
             return files.read_exactly(descriptor, offset, length, name)
 
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes of a chunk from an offset on."""
+        with self._opened(name) as descriptor:
+            files.read_into(descriptor, offset, buffer, name)
+
     def size(self, name: str) -> int:
         """Return the size of a chunk file in bytes."""
         with self._opened(name) as descriptor:

@@ -93,7 +93,7 @@ def build_append(values: Mapping[int, Values], columns: Mapping[int, pa.Array]) 
     """
     names = [f"c{number}" for number in columns] + [f"f{number}" for number in values]
     arrays = [*columns.values(), *(_values_array(v) for v in values.values())]
-    return _stream(pa.record_batch(arrays, names=names))
+    return stream(pa.record_batch(arrays, names=names))
 
 
 def _values_array(values: Values) -> pa.StructArray:
@@ -124,10 +124,11 @@ def build_create(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
         pa.array([row[i] for row in rows], type=field.type) for i, field in enumerate(_SCHEMA_ROWS)
     ]
     described = _SCHEMA_ROWS.with_metadata({_SETTINGS: json.dumps(settings)})
-    return _stream(pa.record_batch(arrays, schema=described))
+    return stream(pa.record_batch(arrays, schema=described))
 
 
-def _stream(batch: pa.RecordBatch) -> pa.Buffer:
+def stream(batch: pa.RecordBatch) -> pa.Buffer:
+    """Return a record batch as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

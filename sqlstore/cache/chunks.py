@@ -1,0 +1,77 @@
+"""The chunk files by the integers that location rows name them by: 32 bytes for each.
+
+A row is the sequence number and the random part of the file name, a checksum, and the uuid.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlstore.errors import CorruptCacheError
+from sqlstore.log import files
+
+_ROW: Final = struct.Struct("<QI16sI")
+_FILE: Final = "chunks.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFile:
+    """A chunk: its file name, and the uuid that its header must have."""
+
+    name: str
+    uuid: uuid.UUID
+
+
+def write(folder: Path, numbered: dict[int, ChunkFile]) -> None:
+    """Write the rows of chunks at their places."""
+    path = folder / _FILE
+    descriptor = files.open_or_create(path)
+    try:
+        for number, chunk in sorted(numbered.items()):
+            files.write_at(descriptor, number * _ROW.size, [_packed(number, chunk)], path)
+    finally:
+        files.close(descriptor)
+
+
+def _packed(number: int, chunk: ChunkFile) -> bytes:
+    sequence, _, rest = chunk.name.partition("-")
+    row = _ROW.pack(int(sequence), int(rest[:8], 16), chunk.uuid.bytes, 0)[:-4]
+    return row + struct.pack("<I", zlib.crc32(row, number))
+
+
+class ChunkFiles:
+    """The chunks that the cache knows.
+
+    Parameters
+    ----------
+    folder
+        The folder of the cache.
+    count
+        How many there are.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
+        self._rows = files.contents(folder / _FILE) if count else b""
+        if len(self._rows) < count * _ROW.size:
+            raise CorruptCacheError(f"{folder} knows too few chunks")
+
+    def __getitem__(self, number: int) -> ChunkFile:
+        """Return the chunk that an integer stands for.
+
+        Raises
+        ------
+        CorruptCacheError
+            The cache does not know it.
+        """
+        data = self._rows[number * _ROW.size : (number + 1) * _ROW.size]
+        if len(data) == _ROW.size:
+            sequence, random, chunk, crc = _ROW.unpack(data)
+            if crc == zlib.crc32(data[:-4], number):
+                return ChunkFile(f"{sequence:06d}-{random:08x}.chunk", uuid.UUID(bytes=chunk))
+        raise CorruptCacheError(f"{self._folder} does not say which file chunk {number} is")

@@ -1,0 +1,105 @@
+"""Where the cache of a store lies: in the store if it is ours, else in a place of our own."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from sqlstore import limits
+from sqlstore.cache.manifest import EDITION, Manifest
+from sqlstore.log import files
+
+CACHE_NAME: Final = "cache"
+_LOCK: Final = "lock"
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there
+"""Not on a disk, which may be full."""
+
+
+def shared(root: Path) -> Path:
+    """Return the cache folder inside a store, which all who may write there keep up."""
+    return root / CACHE_NAME
+
+
+def is_ours(root: Path) -> bool:
+    """Return whether this process should write into a store's folder.
+
+    Not if somebody else owns it, although we may: what we left there, he might not be able to
+    change.
+    """
+    with contextlib.suppress(OSError):
+        return root.stat().st_uid == os.geteuid() and os.access(root, os.W_OK)
+    return False
+
+
+def private(root: Path, store: uuid.UUID) -> list[Path]:
+    """Return the places outside a store where its cache may lie, the best first.
+
+    The first is in ``sqlstore`` in ``$XDG_CACHE_HOME`` or ``~/.cache`` and serves all processes of
+    this user; the second lasts as long as this process.
+    """
+    name = f"{store}-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}"
+    home = os.environ.get("XDG_CACHE_HOME")
+    with contextlib.suppress(RuntimeError):  # no home is known
+        home = home or str(Path("~/.cache").expanduser())
+    places = [Path(home) / "sqlstore"] if home else []
+    return [place / name for place in (*places, _temporary(os.getpid()))]
+
+
+@cache
+def _temporary(process: int) -> Path:  # noqa: ARG001 - a forked child gets a folder of its own
+    folder = Path(tempfile.mkdtemp(prefix="sqlstore-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a cache folder inside the block, which is made if need be.
+
+    Parameters
+    ----------
+    wait
+        Whether to wait for whoever holds it; if not, the block is told that it is not held.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be made or written.
+    """
+    with files.storage_errors("create", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK
+    descriptor = files.open_or_create(path)
+    files.carries_lock(descriptor)
+    try:
+        if wait:
+            files.lock(descriptor, path, limits.LOCK_SECONDS)
+            yield True
+        else:
+            yield files.try_lock(descriptor, path)
+    finally:
+        files.close_carrier(descriptor)
+
+
+def remove_others(folder: Path, manifest: Manifest) -> None:
+    """Remove the files of former editions, and the parts that were merged into others.
+
+    Who still has one of them mapped keeps what he has.
+    """
+    for entry in folder.iterdir():
+        if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
+            shutil.rmtree(entry, ignore_errors=True)
+    named = {part.file for part in manifest.parts}
+    for part in (folder / manifest.edition).glob("metadata-*"):
+        if part.name not in named:
+            part.unlink(missing_ok=True)

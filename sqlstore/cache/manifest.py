@@ -1,0 +1,123 @@
+"""The manifest of the cache: which commit it has come to, and which files make it up.
+
+It is one small file, replaced in one step after everything that it names has been written. Rows and
+parts that it does not count may be there and are ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlstore.cache.segments import Place
+from sqlstore.errors import StorageError
+from sqlstore.log import files
+from sqlstore.log.segment import NO_COMMIT
+
+LAYOUT: Final = 1
+"""Of all files of the cache; a manifest of another layout is no manifest."""
+
+_FILE: Final = "manifest.json"
+EDITION: Final = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive records in the metadata mirror: one Arrow IPC stream.
+
+    Attributes
+    ----------
+    first, records
+        Their ids.
+    size, crc
+        Bytes and CRC-32 of the file.
+    """
+
+    first: int
+    records: int
+    size: int
+    crc: int
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return f"metadata-{self.first}-{self.records}.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the cache holds.
+
+    Attributes
+    ----------
+    store
+        The uuid of the store.
+    generation
+        As in the table ``store`` of the index: when that changes, the cache begins anew.
+    edition
+        The folder of the files. A cache that begins anew takes another one, so that nothing is
+        changed under those who still read the old one.
+    commit, commit_uuid
+        The last commit that is in it.
+    records, chunks
+        How many location rows count in each file, and how many chunks are known.
+    parts
+        Of the metadata mirror, by record id.
+    lost
+        Appends whose segment table is damaged: where they lie, to say so.
+    """
+
+    store: uuid.UUID
+    generation: int
+    edition: str
+    commit: int = 0
+    commit_uuid: uuid.UUID = NO_COMMIT
+    records: int = 0
+    chunks: int = 0
+    parts: tuple[Part, ...] = ()
+    lost: tuple[Place, ...] = ()
+
+
+def load(folder: Path) -> Manifest | None:
+    """Return the manifest of a cache folder, or None if there is none that can be used."""
+    try:
+        data = files.contents(folder / _FILE)
+        text, _, crc = data.partition(b"\n")
+        if int(crc, 16) != zlib.crc32(text):
+            return None
+        return _parsed(json.loads(text))
+    except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _parsed(found: dict[str, Any]) -> Manifest | None:
+    if found.pop("layout") != LAYOUT or not EDITION.fullmatch(found["edition"]):
+        return None
+    found["store"] = uuid.UUID(found["store"])
+    found["commit_uuid"] = uuid.UUID(found["commit_uuid"])
+    found["parts"] = tuple(Part(*part) for part in found["parts"])
+    found["lost"] = tuple(
+        Place(*place[:-2], *(uuid.UUID(one) for one in place[-2:])) for place in found["lost"]
+    )
+    return Manifest(**found)
+
+
+def save(folder: Path, manifest: Manifest) -> None:
+    """Put a manifest in the place of the one that is there."""
+    content: dict[str, Any] = dataclasses.asdict(manifest)
+    content["parts"] = [dataclasses.astuple(part) for part in manifest.parts]
+    content["lost"] = [dataclasses.astuple(place) for place in manifest.lost]
+    text = json.dumps({"layout": LAYOUT, **content}, default=str).encode()
+    files.put(folder / _FILE, text + b"\n%08x\n" % zlib.crc32(text))
+
+
+def drop(folder: Path) -> None:
+    """Remove the manifest, so that the cache is made anew."""
+    with files.storage_errors("remove", folder / _FILE):
+        (folder / _FILE).unlink(missing_ok=True)

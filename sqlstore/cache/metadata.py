@@ -1,0 +1,194 @@
+"""The metadata mirror: the metadata columns of all records as mapped Arrow, in a few parts.
+
+A part holds consecutive records. New records become a new part, and a part is merged with the one
+before it as long as that is not much larger, so there are few of them and each row is rewritten few
+times.
+"""
+
+from __future__ import annotations
+
+import bisect
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from sqlstore import limits
+from sqlstore.arrow import int64_array
+from sqlstore.cache.manifest import Part
+from sqlstore.errors import CorruptCacheError, CorruptChunkError, RecordNotFoundError, StorageError
+from sqlstore.log import files, table
+from sqlstore.schema import Column
+from sqlstore.types import Ids
+
+_MERGE_RATIO: Final = 2
+
+
+class Mirror:
+    """Reads the metadata mirror.
+
+    Parameters
+    ----------
+    folder
+        Where the parts lie.
+    parts
+        By record id; together they hold every record that is asked for.
+    check
+        Whether a part's checksum is looked at when it is first used.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[Part], *, check: bool = True) -> None:
+        self._folder = folder
+        self._parts = parts
+        self._firsts = [part.first for part in parts]
+        self._check = check
+        self._columns: dict[tuple[int, int], pa.Array] = {}
+        self._batches: dict[int, pa.RecordBatch] = {}
+
+    def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
+        """Return metadata columns of records, in the order of the ids.
+
+        Parameters
+        ----------
+        ids
+            Record ids; any order, repeats allowed.
+
+        Raises
+        ------
+        RecordNotFoundError
+            There is no such record.
+        CorruptCacheError
+            A part is missing or damaged.
+        """
+        if isinstance(ids, range) and ids.step == 1:
+            pieces = self._slices(ids)
+            return [
+                pa.chunked_array(
+                    [self._column(part, column).slice(row, count) for part, row, count in pieces],
+                    column.kind.arrow,
+                )
+                for column in columns
+            ]
+        return self._gathered(np.asarray(ids, np.int64), columns)
+
+    def _slices(self, ids: range) -> list[tuple[int, int, int]]:
+        """Return the parts that consecutive ids lie in, with first row and count in each."""
+        pieces = []
+        start = ids.start
+        while start < ids.stop:
+            number = bisect.bisect_right(self._firsts, start) - 1
+            row = start - self._firsts[number] if number >= 0 else -1
+            count = min(self._parts[number].records - row, ids.stop - start) if row >= 0 else 0
+            if count <= 0:
+                raise RecordNotFoundError("there is no such record", record=start)
+            pieces.append((number, row, count))
+            start += count
+        return pieces
+
+    def _gathered(self, ids: Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
+        """Take from one part after the other, then put everything into the order asked for."""
+        if not len(ids):
+            return [pa.chunked_array([], column.kind.arrow) for column in columns]
+        ascending = bool(np.all(ids[1:] >= ids[:-1]))
+        order = None if ascending else np.argsort(ids, kind="stable")
+        inner = ids if order is None else ids[order]
+        pieces = self._spread(inner)
+        found = []
+        for column in columns:
+            arrays = [self._column(number, column).take(rows) for number, rows in pieces]
+            found.append(pa.chunked_array(arrays, column.kind.arrow))
+        if order is None:
+            return found
+        back = np.empty(len(ids), np.int64)
+        back[order] = np.arange(len(ids))
+        positions = int64_array(back)
+        return [column.take(positions) for column in found]
+
+    def _spread(self, ids: Ids) -> list[tuple[int, pa.Int64Array]]:
+        """Return the parts that ascending ids lie in, with the rows in each."""
+        firsts = np.array(self._firsts, np.int64)
+        ends = firsts + np.array([part.records for part in self._parts], np.int64)
+        number = np.searchsorted(firsts, ids, side="right") - 1
+        outside = (number < 0) | (ids >= ends[number]) if len(ends) else np.ones(len(ids), bool)
+        if outside.any():
+            raise RecordNotFoundError("there is no such record", record=int(ids[outside][0]))
+        bounds = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(ids)]
+        return [
+            (int(number[start]), int64_array(ids[start:stop] - firsts[number[start]]))
+            for start, stop in pairwise(bounds)
+        ]
+
+    def _column(self, number: int, column: Column) -> pa.Array:
+        key = number, column.number
+        array = self._columns.get(key)
+        if array is None:
+            array = self._columns[key] = table.parse_column(self._batch(number), column)
+        return array
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        batch = self._batches.get(number)
+        if batch is None:
+            batch = load(self._folder, self._parts[number], check=self._check)
+            self._batches[number] = batch
+        return batch
+
+
+def load(folder: Path, part: Part, *, check: bool = True) -> pa.RecordBatch:
+    """Return a part, mapped.
+
+    Raises
+    ------
+    CorruptCacheError
+        It is missing, or not what was written.
+    """
+    try:
+        buffer = files.mapped(folder / part.file)
+        if buffer.size != part.size or (check and zlib.crc32(buffer) != part.crc):
+            raise CorruptCacheError(f"{part.file} in {folder} is not what was written")
+        batch = table.parse(buffer, part.file, 0)
+    except (StorageError, CorruptChunkError) as error:
+        raise CorruptCacheError(f"{part.file} in {folder} cannot be read: {error}") from error
+    if batch.num_rows != part.records:
+        raise CorruptCacheError(f"{part.file} in {folder} has {batch.num_rows} rows")
+    return batch
+
+
+def extended(
+    folder: Path, parts: Sequence[Part], first: int, batches: Sequence[pa.RecordBatch]
+) -> tuple[Part, ...]:
+    """Write later records, and return the parts that there are then.
+
+    Parameters
+    ----------
+    first
+        The id of the first of the records.
+    batches
+        Their segment tables, in order.
+    """
+    waiting = list(batches)
+    size = sum(batch.nbytes for batch in batches)
+    kept = list(parts)
+    while (
+        kept
+        and kept[-1].first + kept[-1].records == first
+        and kept[-1].size <= _MERGE_RATIO * size
+        and kept[-1].size + size <= limits.CACHE_PART_BYTES
+    ):
+        last = kept.pop()
+        waiting.insert(0, load(folder, last))
+        first, size = last.first, last.size + size
+    return (*kept, _written(folder, first, waiting))
+
+
+def _written(folder: Path, first: int, batches: Sequence[pa.RecordBatch]) -> Part:
+    names = [name for name in batches[-1].schema.names if name.startswith("c")]
+    arrays = [pa.concat_arrays([batch.column(name) for batch in batches]) for name in names]
+    joined = pa.RecordBatch.from_arrays(arrays, names=names)
+    data = table.stream(joined)
+    part = Part(first, joined.num_rows, data.size, zlib.crc32(data))
+    files.put(folder / part.file, data)
+    return part

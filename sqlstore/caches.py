@@ -1,0 +1,221 @@
+"""Keep the cache of a store up to the index: which commits it lacks, and where it is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlstore import limits
+from sqlstore.cache import fill, folder, manifest
+from sqlstore.cache.manifest import Manifest
+from sqlstore.cache.segments import Place
+from sqlstore.errors import CorruptIndexError, CorruptStoreError, StorageError, StoreBusyError
+from sqlstore.identity import Identity
+from sqlstore.index import records
+from sqlstore.index.engine import Index
+from sqlstore.index.records import CommitRow
+from sqlstore.log.reader import ChunkReader
+from sqlstore.progress import progress
+
+_MOST_BY_WRITERS = 1024  # commits; more would keep other writers waiting
+_SHOWN_FROM = 1000  # commits; fewer are read before anybody looks
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A cache that is up to date: its folder and what it holds."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def edition(self) -> Path:
+        """Return the folder of its files."""
+        return self.folder / self.manifest.edition
+
+
+class CacheKeeper:
+    """Brings the caches of one store up to its index.
+
+    Parameters
+    ----------
+    root
+        The folder of the store.
+    index
+        Its index, which says what there is.
+    reader
+        Reads the log.
+    is_of
+        What the store is.
+    """
+
+    def __init__(self, root: Path, index: Index, reader: ChunkReader, is_of: Identity) -> None:
+        self._root = root
+        self._index = index
+        self._reader = reader
+        self._is_of = is_of
+        self._distrusted: set[Path] = set()
+
+    def current(self, last: CommitRow) -> Cache:
+        """Return a cache that holds everything up to a commit, or more.
+
+        It is the one in the store's folder if that can be used or brought up to date, and one of
+        this user's own otherwise.
+
+        Parameters
+        ----------
+        last
+            The commit.
+
+        Raises
+        ------
+        CorruptIndexError
+            The index says otherwise than the log what was committed.
+        StorageError
+            There is no place for a cache.
+        """
+        generation = records.store(self._index).generation
+        refused: StorageError | StoreBusyError | None = None
+        for place, may_write in self._places():
+            if place in self._distrusted:
+                continue
+            found = self._usable(place, generation)
+            if found is None or found.commit < last.number:
+                if not may_write:
+                    continue
+                try:
+                    found = self._extended(place, generation)
+                except (StorageError, StoreBusyError) as error:
+                    refused = error
+                    continue
+            self._check(found, last)
+            return Cache(place, found)
+        raise StorageError(
+            f"there is no place for the cache of {self._root}; make one writable, or set "
+            "XDG_CACHE_HOME"
+        ) from refused
+
+    def discard(self, damaged: Cache) -> None:
+        """Never use a cache again that has turned out to be damaged."""
+        try:
+            with folder.locked(damaged.folder, wait=True):
+                if manifest.load(damaged.folder) == damaged.manifest:
+                    manifest.drop(damaged.folder)
+        except StorageError:  # not ours to remove
+            self._distrusted.add(damaged.folder)
+
+    def _places(self) -> Iterator[tuple[Path, bool]]:
+        yield folder.shared(self._root), folder.is_ours(self._root)
+        for place in folder.private(self._root, self._is_of.store):
+            yield place, True
+
+    def _usable(self, place: Path, generation: int) -> Manifest | None:
+        """Return what a cache holds if it is one of this store and of its history."""
+        found = manifest.load(place)
+        if found is None or (found.store, found.generation) != (self._is_of.store, generation):
+            return None
+        if found.commit == 0:
+            return found
+        row = records.commit(self._index, found.commit)
+        if row is None:  # ahead of the index: another process has committed since it was read
+            return found if found.commit > records.last_commit(self._index).number else None
+        return found if row.uuid == str(found.commit_uuid) else None
+
+    def _extended(self, place: Path, generation: int) -> Manifest:
+        with folder.locked(place, wait=True):
+            return self._filled(place, generation)
+
+    def extend_shared(self) -> None:
+        """Bring the cache in the store's folder up to date, if that is ours and nobody does it."""
+        if not folder.is_ours(self._root):
+            return
+        place = folder.shared(self._root)
+        with folder.locked(place, wait=False) as held:
+            generation = records.store(self._index).generation
+            found = self._usable(place, generation)
+            behind = records.last_commit(self._index).number - (found.commit if found else 0)
+            if held and behind <= _MOST_BY_WRITERS:
+                self._filled(place, generation)
+
+    def _filled(self, place: Path, generation: int) -> Manifest:
+        found = self._usable(place, generation)
+        if found is None:
+            found = fill.begun(place, self._is_of.store, generation)
+        return fill.extend(
+            place, found, self._is_of.schema, self._reader, self._after(found.commit)
+        )
+
+    def _after(self, number: int) -> Iterator[Place]:
+        """Return where the commits behind a number lie."""
+        chunks = {row.chunk: row for row in records.chunks(self._index)}
+        commits = records.commits(self._index, after=number)
+        shown = progress(commits, "cache", "commits") if len(commits) > _SHOWN_FROM else commits
+        for row in shown:
+            chunk = chunks.get(row.chunk) or records.chunk(self._index, row.chunk)
+            if chunk is None:
+                raise CorruptIndexError(
+                    f"commit {row.number} lies in chunk {row.chunk}, which the index does not "
+                    f"know; run `sqlstore rebuild {self._root}`"
+                )
+            yield Place(
+                row.number,
+                row.kind,
+                row.first_record,
+                row.records,
+                row.chunk,
+                chunk.name,
+                row.offset,
+                records.parsed_uuid(chunk.uuid, self._index.path),
+                records.parsed_uuid(row.uuid, self._index.path),
+            )
+
+    def _check(self, found: Manifest, last: CommitRow) -> None:
+        """Raise unless the index ends where the log does, as far as the cache has come."""
+        records_then = last.first_record + last.records
+        as_the_log = found.commit == last.number and found.records == records_then
+        if not as_the_log and not (found.commit > last.number and found.records >= records_then):
+            raise CorruptIndexError(
+                f"the index ends commit {last.number} at record {records_then}, the log has "
+                f"{found.records} records at commit {found.commit}; "
+                f"run `sqlstore rebuild {self._root}`"
+            )
+
+
+class CacheFollower:
+    """Lets the cache follow a writer, in steps that are large enough to cost little.
+
+    Everything here happens under the writer lock.
+
+    Parameters
+    ----------
+    keeper
+        Extends the cache.
+    """
+
+    def __init__(self, keeper: CacheKeeper) -> None:
+        self._keeper = keeper
+        self._commits = self._records = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether there have been commits since the cache was extended."""
+        return self._commits > 0
+
+    def committed(self, n_records: int) -> None:
+        """Say that there was a commit."""
+        self._commits += 1
+        self._records += n_records
+        if (
+            self._commits >= limits.CACHE_BEHIND_COMMITS
+            or self._records >= limits.CACHE_BEHIND_RECORDS
+        ):
+            self.extend()
+
+    def extend(self) -> None:
+        """Extend the cache, if that can be done at once; otherwise a reader does it."""
+        self._commits = self._records = 0
+        # What is committed must not look as if it were not.
+        with contextlib.suppress(StorageError, StoreBusyError, CorruptStoreError):
+            self._keeper.extend_shared()

@@ -1,0 +1,181 @@
+"""Which records: everything of an opened store that needs SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from sqlstore import identity, recover
+from sqlstore.caches import Cache, CacheKeeper
+from sqlstore.errors import CorruptChunkError, CorruptIndexError, QueryError
+from sqlstore.index import records, versions
+from sqlstore.index.query import Queries
+from sqlstore.index.records import CommitRow
+from sqlstore.log.reader import ChunkReader
+from sqlstore.schema import Schema
+from sqlstore.types import Ids
+
+if TYPE_CHECKING:
+    from sqlstore.index.expressions import Expressions
+
+
+class Finder:
+    """The index of one store, opened for reading.
+
+    Parameters
+    ----------
+    root
+        The folder of the store.
+
+    Attributes
+    ----------
+    identity
+        What the first commit says of the store, or the index if that commit is damaged.
+    caches
+        Brings the cache up to the index.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._seen_records = 0
+        with contextlib.ExitStack() as opened:
+            self._index = recover.open_index_to_read(root)
+            opened.callback(self._index.close)
+            reader = ChunkReader(root)
+            opened.callback(reader.close)
+            self._reader = reader
+            versions.check(self._index)
+            recover.refuse_behind(self._index, reader)
+            self.identity = self._identity()
+            self.caches = CacheKeeper(root, self._index, reader, self.identity)
+            self._queries = Queries(self._index, self.schema, 0)
+            opened.pop_all()
+
+    @property
+    def schema(self) -> Schema:
+        """Return the fields and metadata columns."""
+        return self.identity.schema
+
+    def _identity(self) -> identity.Identity:
+        try:
+            return identity.of_index(self._index, self._reader)
+        except CorruptChunkError:  # other chunks can be read all the same; `verify` names this one
+            return identity.as_index_says(self._index)
+
+    def follow_rebuild(self) -> None:
+        """Open the index that a rebuild has put in the place of the one that is open."""
+        with self._index.mutex:
+            if self._index.is_replaced():
+                self._index.reopen()
+
+    def last_commit(self) -> CommitRow:
+        """Return the newest commit."""
+        return records.last_commit(self._index)
+
+    def commit(self, number: int) -> CommitRow:
+        """Return the commit of this number."""
+        found = records.commit(self._index, number)
+        if found is None:
+            raise CorruptIndexError(f"{self._index.path} lacks commit {number}")
+        return found
+
+    def cache(self, last: CommitRow) -> Cache:
+        """Return a cache that holds everything up to a commit."""
+        return self.caches.current(last)
+
+    def see(self, n_records: int) -> None:
+        """Hide records with this id or above."""
+        self._seen_records = n_records
+        self._queries.pin(n_records)
+
+    @cached_property
+    def expressions(self) -> Expressions:
+        """Return what runs SQLAlchemy expressions; SQLAlchemy is imported here, on first use."""
+        from sqlstore.index.expressions import Expressions
+
+        return Expressions(self._index, self._queries, self.schema)
+
+    def ids_where(self, criteria: Sequence[Any], parameters: Mapping[str, object]) -> Ids:
+        """Return the ids of the visible records that all criteria hold for, ascending.
+
+        Parameters
+        ----------
+        criteria
+            One SQL text, or SQLAlchemy expressions.
+        parameters
+            What is bound to the ``:name`` in the text.
+        """
+        if _is_text(criteria):
+            ids = self._queries.ids_where(criteria[0], parameters)
+        else:
+            _refuse_parameters(parameters)
+            ids = self.expressions.ids_where(tuple(criteria))
+        if len(ids) and not (
+            ids[0] >= 0 and ids[-1] < self._seen_records and np.all(ids[1:] > ids[:-1])
+        ):
+            raise self._senseless()
+        return ids
+
+    def ranks(self, terms: Sequence[Any], parameters: Mapping[str, object]) -> Ids:
+        """Return the rank of every visible record id in an order; ties share a rank.
+
+        Returns
+        -------
+        numpy.ndarray
+            By record id.
+        """
+        if _is_text(terms):
+            ids, ranks = self._queries.ranks(terms[0], parameters)
+        else:
+            _refuse_parameters(parameters)
+            ids, ranks = self.expressions.ranks(tuple(terms), self._seen_records)
+        if len(ids) and not (ids.min() >= 0 and ids.max() < self._seen_records):
+            raise self._senseless()
+        by_id = np.zeros(self._seen_records, np.int64)
+        by_id[ids] = ranks
+        return by_id
+
+    def _senseless(self) -> CorruptIndexError:
+        return CorruptIndexError(
+            f"{self._index.path} finds records that were never committed, or one twice; "
+            f"run `sqlstore rebuild {self._index.path.parent}`"
+        )
+
+    def sql(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
+        """Return the result of any SQL that only reads."""
+        return self._queries.table(sql, parameters)
+
+    def id_of_key(self, value: object) -> int | None:
+        """Return the id of the record with this key, or None."""
+        if self.schema.key is None:
+            raise QueryError("the store has no key; it is declared when the store is created")
+        column = self.schema.columns[self.schema.key]
+        try:
+            stored = column.kind.convert(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise QueryError(f"{value!r} cannot be a key: {error}", column=column.name) from error
+        return records.id_of_key(self._index, column.name, stored)
+
+    def close(self) -> None:
+        """Close the index and every chunk."""
+        self._index.close()
+        self._reader.close()
+
+
+def _is_text(criteria: Sequence[Any]) -> bool:
+    texts = sum(isinstance(one, str) for one in criteria)
+    if not criteria or (texts and len(criteria) > 1):
+        raise QueryError("expected one SQL text, or one or more SQLAlchemy expressions")
+    return texts == 1
+
+
+def _refuse_parameters(parameters: Mapping[str, object]) -> None:
+    if parameters:
+        raise QueryError(
+            f"values are bound to SQL text, not to expressions: {', '.join(parameters)}"
+        )

@@ -1,0 +1,86 @@
+"""How views and stores come to other processes: as little as what is needed to read without SQLite.
+
+A view becomes the folder of the store, the commit that it is seen at, its schema and its ids; many
+ids become a file that is mapped by all processes. Views that arrive in one process read from one
+`Source`, as they did where they came from.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from sqlstore.cache import folder, ids
+from sqlstore.errors import StorageError
+from sqlstore.schema import Schema
+from sqlstore.source import Opening, Seen, Source
+from sqlstore.types import Ids
+
+_INLINE: Final = 1024
+"""Up to this many ids travel in the pickle itself."""
+
+SourceState: TypeAlias = tuple[Opening, uuid.UUID, Schema, Path | None, Seen]
+IdsState: TypeAlias = range | bytes | tuple[str, int]
+
+_sources: weakref.WeakValueDictionary[tuple[Any, ...], Source] = weakref.WeakValueDictionary()
+_mutex = threading.Lock()
+
+
+def source_state(source: Source) -> SourceState:
+    """Return what another process needs to read from the same store at the same commit."""
+    source.check_open()
+    place = source.cache.folder if source.cache is not None else None
+    return source.how, source.store, source.schema, place, source.seen
+
+
+def _source_again(state: SourceState) -> Source:
+    how, store, schema, place, seen = state
+    key = how, store, place, seen
+    with _mutex:
+        source = _sources.get(key)
+        if source is None or source.is_closed:
+            source = Source(how, store, schema)
+            source.resume(place, seen)
+            _sources[key] = source
+    return source
+
+
+def ids_state(source: Source, chosen: range | Ids) -> IdsState:
+    """Return ids in a form that is small, whatever their number."""
+    if isinstance(chosen, range):
+        return chosen
+    if len(chosen) <= _INLINE or source.cache is None:
+        return chosen.astype("<i8").tobytes()
+    for place in (source.cache.folder, *folder.private(source.root, source.store)):
+        try:
+            return ids.share(place, chosen)
+        except StorageError:
+            continue  # not a place that we may write to; the next
+    raise StorageError("there is no place for the ids of a pickled view; set XDG_CACHE_HOME")
+
+
+def _ids_again(state: IdsState) -> range | Ids:
+    if isinstance(state, range):
+        return state
+    return np.frombuffer(state, "<i8") if isinstance(state, bytes) else ids.load(*state)
+
+
+def view_again(
+    make: Callable[..., Any],
+    source: SourceState,
+    chosen: IdsState,
+    names: Sequence[str] | None,
+) -> Any:
+    """Return the view that was pickled."""
+    return make(_source_again(source), _ids_again(chosen), names)
+
+
+def store_again(make: Callable[..., Any], source: SourceState, mode: str) -> Any:
+    """Return the store that was pickled."""
+    return make(_source_again(source), mode)

@@ -1,0 +1,279 @@
+"""The bytes of chunks, by the integers that location rows name them by.
+
+`MappedChunks` has whole chunk files as memory, mapped or read; `ReadChunks` reads what is asked
+for. Both give the same bytes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sqlstore import limits
+from sqlstore.cache.chunks import ChunkFiles
+from sqlstore.errors import CorruptChunkError, StoreClosedError, TruncatedChunkError
+from sqlstore.log import files
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import HEADER_SIZE, Header
+from sqlstore.types import Buffer, Ids
+
+_NO_BUFFER: Final = pa.py_buffer(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Pieces of chunks in memory.
+
+    Attributes
+    ----------
+    buffers
+        The memory.
+    which
+        For every piece the buffer that it lies in; None if there is only one.
+    offset
+        Where it begins there, in bytes.
+    """
+
+    buffers: list[pa.Buffer]
+    which: NDArray[np.int32] | None
+    offset: Ids
+
+
+class Chunks(ABC):
+    """Gives the bytes of chunks.
+
+    Attributes
+    ----------
+    maps
+        Whole chunks that are in memory already.
+    known
+        The chunk files by number; may be replaced by one that knows more.
+    """
+
+    maps: dict[int, memoryview]
+    known: ChunkFiles
+
+    @abstractmethod
+    def piece(self, chunk: int, offset: int, length: int) -> Buffer:
+        """Return bytes of one chunk.
+
+        Raises
+        ------
+        MissingChunkError, TruncatedChunkError
+            They are not there.
+        """
+
+    @abstractmethod
+    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+        """Return pieces of chunks in memory; every argument has shape ``(n,)``."""
+
+    @abstractmethod
+    def name(self, chunk: int) -> str:
+        """Return the file name of a chunk."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of all memory and files; arrays made from them stay as they are."""
+
+
+class MappedChunks(Chunks):
+    """Chunk files as memory.
+
+    Parameters
+    ----------
+    root, store
+        The folder of the store, and its uuid, which every chunk must name.
+    known
+        The chunk files by number.
+    in_memory
+        Read files whole instead of mapping them.
+    most
+        How many are kept. No descriptor stays open for any.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        store: uuid.UUID,
+        known: ChunkFiles,
+        *,
+        in_memory: bool = False,
+        most: int = limits.MAX_MAPPED_CHUNKS,
+    ) -> None:
+        self._root = root
+        self._store = store
+        self.known = known
+        self._in_memory = in_memory
+        self._most = most
+        self._closed = False
+        self._buffers: dict[int, pa.Buffer] = {}
+        self.maps = {}
+
+    def name(self, chunk: int) -> str:
+        """Return the file name of a chunk."""
+        return self.known[chunk].name
+
+    def piece(self, chunk: int, offset: int, length: int) -> memoryview:
+        """Return bytes of one chunk, without copying them."""
+        self._buffer(chunk, offset + length)
+        return self.maps[chunk][offset : offset + length]
+
+    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+        """Return pieces of chunks: whole chunks, each of them once."""
+        if not len(chunk):
+            return Held([_NO_BUFFER], None, offset)
+        end = offset + length
+        first = int(chunk[0])
+        if (chunk == first).all():
+            return Held([self._buffer(first, int(end.max()))], None, offset)
+        numbers, which = np.unique(chunk, return_inverse=True)
+        ends = np.zeros(len(numbers), np.int64)
+        np.maximum.at(ends, which, end)
+        buffers = [self._buffer(n, e) for n, e in zip(numbers.tolist(), ends.tolist(), strict=True)]
+        return Held(buffers, which.astype(np.int32), offset)
+
+    def _buffer(self, chunk: int, end: int) -> pa.Buffer:
+        """Return a chunk that reaches to an offset; it may have grown since it was mapped."""
+        buffer = self._buffers.get(chunk)
+        if buffer is None or buffer.size < end:
+            buffer = self._load(chunk, end)
+        return buffer
+
+    def _load(self, chunk: int, end: int) -> pa.Buffer:
+        if self._closed:
+            raise StoreClosedError("the store is closed")
+        known = self.known[chunk]
+        path = files.chunk_path(self._root, known.name)
+        descriptor = files.open_to_read(path)
+        try:
+            size = files.size_of(descriptor)
+            if size < max(end, HEADER_SIZE):
+                raise TruncatedChunkError(
+                    f"the file has {size} bytes, {end} were expected", chunk=known.name, offset=size
+                )
+            buffer = files.read_whole(descriptor, size, known.name) if self._in_memory else None
+        finally:
+            files.close(descriptor)
+        if buffer is None:
+            buffer = files.mapped(path)
+        _check_header(
+            buffer.slice(0, HEADER_SIZE).to_pybytes(), known.name, self._store, known.uuid
+        )
+        self._keep(chunk, buffer)
+        return buffer
+
+    def _keep(self, chunk: int, buffer: pa.Buffer) -> None:
+        if len(self.maps) >= self._most:
+            for number in list(self.maps)[: len(self.maps) // 2 + 1]:
+                self.maps.pop(number, None)
+                self._buffers.pop(number, None)
+        self._buffers[chunk] = buffer
+        self.maps[chunk] = memoryview(buffer)
+
+    def close(self) -> None:
+        """Let go of all chunks."""
+        self._closed = True
+        self._buffers.clear()
+        self.maps.clear()
+
+
+def _check_header(data: bytes, name: str, store: uuid.UUID, chunk: uuid.UUID) -> None:
+    """Raise if this is the chunk of another store or place.
+
+    A damaged header is no reason to lose the values behind it, which have checksums of their own.
+    """
+    try:
+        header = Header.unpack(data, name)
+    except CorruptChunkError:
+        return
+    if (header.store, header.chunk) != (store, chunk):
+        raise CorruptChunkError("this is the chunk of another place or store", chunk=name, offset=0)
+
+
+class ReadChunks(Chunks):
+    """Chunk files that are read piece by piece, with a bounded number of descriptors.
+
+    Parameters
+    ----------
+    reader
+        Reads them.
+    store
+        The uuid of the store, which every chunk must name.
+    known
+        The chunk files by number.
+    """
+
+    def __init__(self, reader: ChunkReader, store: uuid.UUID, known: ChunkFiles) -> None:
+        self._reader = reader
+        self._store = store
+        self.known = known
+        self._names: dict[int, str] = {}
+        self.maps = {}
+
+    def name(self, chunk: int) -> str:
+        """Return the file name of a chunk, whose header has been checked."""
+        name = self._names.get(chunk)
+        if name is None:
+            known = self.known[chunk]
+            name = self._names[chunk] = known.name
+            header = self._reader.read(name, 0, HEADER_SIZE)
+            _check_header(header, name, self._store, known.uuid)
+        return name
+
+    def piece(self, chunk: int, offset: int, length: int) -> bytes:
+        """Return bytes of one chunk."""
+        return self._reader.read(self.name(chunk), offset, length)
+
+    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+        """Read pieces of chunks in the order in which they lie, near ones with one read."""
+        order = np.lexsort((offset, chunk))
+        runs = _merged(chunk[order], offset[order], length[order])
+        buffers = [self._read(run) for run in runs]
+        which = np.empty(len(chunk), np.int32)
+        which[order] = np.repeat(np.arange(len(runs)), [run.count for run in runs])
+        starts = np.array([run.start for run in runs], np.int64)
+        return Held(buffers or [_NO_BUFFER], which, offset - starts[which])
+
+    def _read(self, run: _Run) -> pa.Buffer:
+        memory = np.empty(run.end - run.start, np.uint8)
+        self._reader.read_into(self.name(run.chunk), run.start, memory.data)
+        return pa.py_buffer(memory)
+
+    def close(self) -> None:
+        """Close every file."""
+        self._reader.close()
+
+
+@dataclass(slots=True)
+class _Run:
+    """Pieces that are read at once: ``count`` of them, between two offsets of a chunk."""
+
+    chunk: int
+    start: int
+    end: int
+    count: int
+
+
+def _merged(chunk: Ids, offset: Ids, length: Ids) -> list[_Run]:
+    """Return the reads for pieces that are sorted by chunk and offset."""
+    runs: list[_Run] = []
+    for number, start, size in zip(chunk.tolist(), offset.tolist(), length.tolist(), strict=True):
+        last = runs[-1] if runs else None
+        if (
+            last is not None
+            and last.chunk == number
+            and start <= last.end + limits.MERGE_GAP
+            and (start + size <= last.end or start + size - last.start <= limits.MERGE_BYTES)
+        ):
+            last.end = max(last.end, start + size)
+            last.count += 1
+        else:
+            runs.append(_Run(number, start, start + size, 1))
+    return runs
