@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlstore.types import Ids
 
 
-def int64_array(values: range | Ids) -> pa.Int64Array:
+def int64_array(values: Ids) -> pa.Int64Array:
     """Return integers as an Arrow array that shares their memory."""
     integers = np.ascontiguousarray(values, np.int64)
     return pa.Array.from_buffers(pa.int64(), len(integers), [None, pa.py_buffer(integers)])

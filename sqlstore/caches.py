@@ -11,7 +11,13 @@ from sqlstore import limits
 from sqlstore.cache import fill, folder, manifest
 from sqlstore.cache.manifest import Manifest
 from sqlstore.cache.segments import Place
-from sqlstore.errors import CorruptIndexError, CorruptStoreError, StorageError, StoreBusyError
+from sqlstore.errors import (
+    CorruptCacheError,
+    CorruptIndexError,
+    CorruptStoreError,
+    StorageError,
+    StoreBusyError,
+)
 from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
@@ -118,10 +124,10 @@ class CacheKeeper:
             return None
         if found.commit == 0:
             return found
+        # A cache is extended after the index, so what is not there now is of another history: one
+        # that went on from an older copy.
         row = records.commit(self._index, found.commit)
-        if row is None:  # ahead of the index: another process has committed since it was read
-            return found if found.commit > records.last_commit(self._index).number else None
-        return found if row.uuid == str(found.commit_uuid) else None
+        return found if row is not None and row.uuid == str(found.commit_uuid) else None
 
     def _extended(self, place: Path, generation: int) -> Manifest:
         with folder.locked(place, wait=True):
@@ -143,9 +149,14 @@ class CacheKeeper:
         found = self._usable(place, generation)
         if found is None:
             found = fill.begun(place, self._is_of.store, generation)
-        return fill.extend(
-            place, found, self._is_of.schema, self._reader, self._after(found.commit)
-        )
+        try:
+            return self._extend(place, found)
+        except CorruptCacheError:
+            return self._extend(place, fill.begun(place, self._is_of.store, generation))
+
+    def _extend(self, place: Path, found: Manifest) -> Manifest:
+        behind = self._after(found.commit)
+        return fill.extend(place, found, self._is_of.schema, self._reader, behind)
 
     def _after(self, number: int) -> Iterator[Place]:
         """Return where the commits behind a number lie."""

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import identity, recover
-from sqlstore.caches import Cache, CacheKeeper
+from sqlstore.caches import CacheKeeper
 from sqlstore.errors import CorruptChunkError, CorruptIndexError, QueryError
 from sqlstore.index import records, versions
 from sqlstore.index.query import Queries
 from sqlstore.index.records import CommitRow
 from sqlstore.log.reader import ChunkReader
+from sqlstore.opening import Seen
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
@@ -84,9 +85,10 @@ class Finder:
             raise CorruptIndexError(f"{self._index.path} lacks commit {number}")
         return found
 
-    def cache(self, last: CommitRow) -> Cache:
-        """Return a cache that holds everything up to a commit."""
-        return self.caches.current(last)
+    def seen(self, last: CommitRow) -> Seen:
+        """Return what is seen at a commit."""
+        commit = records.parsed_uuid(last.uuid, self._index.path)
+        return Seen(last.number, commit, last.first_record + last.records)
 
     def see(self, n_records: int) -> None:
         """Hide records with this id or above."""

@@ -18,14 +18,15 @@ import numpy as np
 
 from sqlstore.cache import folder, ids
 from sqlstore.errors import StorageError
+from sqlstore.opening import Opening, Seen
 from sqlstore.schema import Schema
-from sqlstore.source import Opening, Seen, Source
+from sqlstore.source import Source
 from sqlstore.types import Ids
 
 _INLINE: Final = 1024
 """Up to this many ids travel in the pickle itself."""
 
-SourceState: TypeAlias = tuple[Opening, uuid.UUID, Schema, Path | None, Seen]
+SourceState: TypeAlias = tuple[Opening, uuid.UUID, Schema, Path | None, str, Seen]
 IdsState: TypeAlias = range | bytes | tuple[str, int]
 
 _sources: weakref.WeakValueDictionary[tuple[Any, ...], Source] = weakref.WeakValueDictionary()
@@ -35,18 +36,20 @@ _mutex = threading.Lock()
 def source_state(source: Source) -> SourceState:
     """Return what another process needs to read from the same store at the same commit."""
     source.check_open()
-    place = source.cache.folder if source.cache is not None else None
-    return source.how, source.store, source.schema, place, source.seen
+    place, edition = None, ""
+    if source.cache is not None:
+        place, edition = source.cache.folder, source.cache.manifest.edition
+    return source.how, source.store, source.schema, place, edition, source.seen
 
 
 def _source_again(state: SourceState) -> Source:
-    how, store, schema, place, seen = state
-    key = how, store, place, seen
+    how, store, schema, place, edition, seen = state
+    key = how, store, place, edition, seen
     with _mutex:
         source = _sources.get(key)
         if source is None or source.is_closed:
             source = Source(how, store, schema)
-            source.resume(place, seen)
+            source.resume(place, edition, seen)
             _sources[key] = source
     return source
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore.cache import locations, manifest
 from sqlstore.cache.chunks import ChunkFiles
-from sqlstore.cache.manifest import Manifest
 from sqlstore.cache.metadata import Mirror
 from sqlstore.cache.segments import table_of
 from sqlstore.caches import Cache
@@ -29,67 +28,20 @@ from sqlstore.errors import (
 from sqlstore.finder import Finder
 from sqlstore.forks import ToldOfForks
 from sqlstore.index.records import CommitRow
-from sqlstore.log import mounts
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT
+from sqlstore.opening import Opening, Seen
+from sqlstore.positions import as_array
 from sqlstore.reading.bodies import Bodies
 from sqlstore.reading.chunks import Chunks, MappedChunks, ReadChunks
-from sqlstore.reading.field import VERIFY, FieldValues, LostRecordError, Verify
+from sqlstore.reading.field import FieldValues, LostRecordError, Place
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import Buffer, Ids
 
 T = TypeVar("T")
+
+_ATTEMPTS: Final = 5  # others may extend and remove files of the cache at the same time
 Raw: TypeAlias = Callable[[int], bytes | None]
-
-Io: TypeAlias = Literal["mmap", "pread", "memory"]
-IO: Final = ("mmap", "pread", "memory")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The commit that a store is seen at, and how many records there were then."""
-
-    commit: int
-    uuid: uuid.UUID
-    records: int
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How a store is opened.
-
-    Attributes
-    ----------
-    root
-        Its folder.
-    io
-        How chunks are read: mapped, piece by piece, or whole files into memory.
-    verify
-        When stored bytes are compared with their checksums.
-    """
-
-    root: Path
-    io: Io
-    verify: Verify
-
-
-def opening(root: Path, io: str | None, verify: str) -> Opening:
-    """Return how to open a store; without ``io``, as fits the file system that it lies on.
-
-    Raises
-    ------
-    ValueError
-        There is no such way.
-    """
-    if io is None:
-        io = "pread" if mounts.is_on_network(root) else "mmap"
-    if io not in IO or verify not in VERIFY:
-        raise ValueError(
-            f"io is one of {', '.join(IO)}, not {io!r}"
-            if io not in IO
-            else f"verify is one of {', '.join(VERIFY)}, not {verify!r}"
-        )
-    return Opening(root, io, verify)  # type: ignore[arg-type]  # as has just been checked
 
 
 class Source:
@@ -190,10 +142,23 @@ class Source:
 
     def _see(self, last: CommitRow) -> None:
         finder = self._opened_finder()
-        records = last.first_record + last.records
-        cache = finder.cache(last) if records else None
-        self.attach(cache, Seen(last.number, uuid.UUID(last.uuid), records))
-        finder.see(records)
+        seen = finder.seen(last)
+        self._attach_current(last, seen)
+        finder.see(seen.records)
+
+    def _attach_current(self, last: CommitRow, seen: Seen) -> None:
+        """Read from a cache that holds everything up to a commit, made if need be."""
+        caches = self._opened_finder().caches
+        for _ in range(_ATTEMPTS):
+            cache = caches.current(last) if seen.records else None
+            try:
+                self.attach(cache, seen)
+            except CorruptCacheError:  # its files are gone
+                if cache is not None:
+                    caches.discard(cache)
+            else:
+                return
+        raise CorruptCacheError(f"the cache of {self.root} does not stay whole")
 
     def attach(self, cache: Cache | None, seen: Seen) -> None:
         """Read from a cache from now on."""
@@ -252,9 +217,16 @@ class Source:
         """Return how many bytes a value has, decompressed, or None if the record has none."""
         return self._reading(lambda: self._field(field).size(record))
 
-    def part(self, record: int, field: Field, start: int, count: int) -> Buffer:
-        """Return some bytes of a value, which must be there."""
-        return self._reading(lambda: self._field(field).part(record, start, count))
+    def in_place(self, record: int, field: Field) -> Place | None:
+        """Return where a value lies that is stored as it is, checked; None if it is compressed."""
+        return self._reading(lambda: self._field(field).in_place(record))
+
+    def piece(self, chunk: int, offset: int, length: int) -> Buffer:
+        """Return bytes of a chunk."""
+        self.check_open()
+        if self._chunks is None:
+            raise RecordNotFoundError("there are no records")
+        return self._chunks.piece(chunk, offset, length)
 
     def bodies(self, ids: Ids, field: Field) -> Bodies:
         """Return the stored values of many records, decompressed."""
@@ -281,7 +253,7 @@ class Source:
             if len(ids):
                 raise RecordNotFoundError("there is no such record", record=int(ids[0]))
             return [pa.chunked_array([], column.kind.arrow) for column in columns]
-        if self.cache.manifest.lost and self._refuse_lost(np.asarray(ids, np.int64)):
+        if self.cache.manifest.lost and self._refuse_lost(as_array(ids)):
             raise CorruptCacheError("a segment table that was damaged is not any more")
         return self._mirror.columns(ids, columns)
 
@@ -301,15 +273,16 @@ class Source:
             return loaded
 
     def _reading(self, read: Callable[[], T]) -> T:
-        """Return what a function reads; if it finds the cache damaged, once more with another."""
+        """Return what a function reads; if it finds the cache damaged, again with another."""
         self.check_open()
-        try:
-            return read()
-        except CorruptCacheError as error:
-            if isinstance(error, LostRecordError):
-                self._refuse_lost(np.array([error.record]))
-            self._renew()
-            return read()
+        for _ in range(_ATTEMPTS):
+            try:
+                return read()
+            except CorruptCacheError as error:
+                if isinstance(error, LostRecordError):
+                    self._refuse_lost(np.array([error.where["record"]], np.int64))
+                self._renew()
+        return read()
 
     def _refuse_lost(self, ids: Ids) -> bool:
         """Raise what is wrong with the segment tables of these records.
@@ -335,36 +308,37 @@ class Source:
             self._former.clear()
             self._values.clear()
             found = manifest.load(damaged.folder)
-            if found is not None and found != damaged.manifest and self._holds(found):
-                self.attach(Cache(damaged.folder, found), self.seen)
-                return
-            self._opened_finder().caches.discard(damaged)
-            self._attach_anew()
+            if found is None or found == damaged.manifest:
+                self._opened_finder().caches.discard(damaged)
+            self._resume(damaged.folder, damaged.manifest.edition, self.seen)
 
-    def resume(self, place: Path | None, seen: Seen) -> None:
-        """See what another process sees, from the cache that it reads from."""
+    def resume(self, place: Path | None, edition: str, seen: Seen) -> None:
+        """See what another process sees, from the cache that it reads from.
+
+        Parameters
+        ----------
+        place, edition
+            The folder of the cache, and which edition it was.
+        """
         self.seen = seen
-        found = None if place is None else manifest.load(place)
-        if place is None or found is None or not self._holds(found):
-            if seen.records:
-                self._attach_anew()
-        else:
-            self.attach(Cache(place, found), seen)
+        if place is not None:
+            self._resume(place, edition, seen)
 
-    def _attach_anew(self) -> None:
-        """Read from a cache that is made from the index."""
+    def _resume(self, place: Path, edition: str, seen: Seen) -> None:
+        found = manifest.load(place)
+        # An edition only ever grows, along one history.
+        if found is not None and found.edition == edition and found.commit >= seen.commit:
+            with contextlib.suppress(CorruptCacheError):
+                self.attach(Cache(place, found), seen)
+                return
         finder = self._opened_finder()
         finder.follow_rebuild()
-        now = finder.commit(self.seen.commit)
-        if now.uuid != str(self.seen.uuid):
+        now = finder.commit(seen.commit)
+        if now.uuid != str(seen.uuid):
             raise CorruptStoreError(
                 f"{self.root} has another history than when it was opened; open it anew"
             )
-        self.attach(finder.cache(now), self.seen)
-
-    def _holds(self, found: Manifest) -> bool:
-        is_same = found.commit > self.seen.commit or found.commit_uuid == self.seen.uuid
-        return found.store == self.store and found.records >= self.seen.records and is_same
+        self._attach_current(now, seen)
 
     def close(self) -> None:
         """Close the index and every chunk."""
@@ -375,6 +349,10 @@ class Source:
         if self._chunks is not None:
             self._chunks.close()
         self._reader.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
 
     def _unlock_in_child(self) -> None:
         """Begin anew with the mutex, which another thread of the parent may have held."""

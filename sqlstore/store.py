@@ -22,9 +22,10 @@ from sqlstore.log import files
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
+from sqlstore.opening import Io, opening
 from sqlstore.reading.field import Verify
 from sqlstore.schema import Schema
-from sqlstore.source import Io, Source, opening
+from sqlstore.source import Source
 from sqlstore.types import Ids, StrPath
 from sqlstore.view import View
 from sqlstore.writer import Writer

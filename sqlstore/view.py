@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sqlstore import pickling
 from sqlstore.arrow import int64_array
 from sqlstore.errors import CorruptCacheError, MissingPackageError
+from sqlstore.positions import as_array, ids_at
 from sqlstore.reading.decode import decoded, stacked
 from sqlstore.reading.file import ValueFile
 from sqlstore.source import Source
@@ -68,7 +69,7 @@ class View:
     @property
     def ids(self) -> Ids:
         """Return the record ids, in the order of the view: int64, read-only."""
-        ids = np.asarray(self._record_ids(), np.int64)
+        ids = as_array(self._record_ids()).view()
         ids.flags.writeable = False
         return ids
 
@@ -104,32 +105,7 @@ class View:
         return self._with(np.array(self._ids_at(positions)))  # the caller's own may change
 
     def _ids_at(self, positions: ArrayLike) -> Ids:
-        index = np.asarray(positions)
-        if isinstance(positions, str) or index.dtype == object:
-            raise IndexError(f"not positions: {positions!r}; choose records by `where`")
-        if index.ndim != 1 or (index.size and index.dtype.kind not in "iub"):
-            raise IndexError(
-                f"expected a list of integers or a mask, got {index.dtype} of shape {index.shape}"
-            )
-        ids = self._record_ids()
-        count = len(ids)
-        if index.dtype == np.bool_:
-            if len(index) != count:
-                raise IndexError(f"a mask of length {len(index)} for {count} records")
-            index = np.flatnonzero(index)
-        if not index.size:
-            return np.empty(0, np.int64)
-        low, high = int(index.min()), int(index.max())
-        if low < -count or high >= count:
-            wrong = high if high >= count else low
-            raise IndexError(f"position {wrong} in a view of {count} records")
-        index = index.astype(np.int64, copy=False)
-        if not isinstance(ids, range):
-            chosen: Ids = ids[index]
-            return chosen
-        if low < 0:
-            index = np.where(index < 0, index + count, index)
-        return index if ids == range(count) else ids.start + index * ids.step
+        return ids_at(self._record_ids(), positions)
 
     def where(
         self,
@@ -258,8 +234,7 @@ class View:
         if size < 1:
             raise ValueError(f"batches of {size} records")
         ids = self._record_ids()
-        for start in range(0, len(ids), size):
-            yield self._with(ids[start : start + size])
+        return (self._with(ids[start : start + size]) for start in range(0, len(ids), size))
 
     def raw(self, position: SupportsIndex, field: str) -> bytes | None:
         """Return a value as its encoding made it, decompressed and not decoded.
@@ -276,7 +251,7 @@ class View:
         """
         try:
             return self._raws[field](self._id(position))
-        except (LookupError, TypeError, CorruptCacheError):
+        except (LookupError, OverflowError, TypeError, CorruptCacheError):
             return self._raw(position, field)
 
     def _raw(self, position: SupportsIndex, field: str) -> bytes | None:
@@ -349,7 +324,7 @@ class View:
 
     def _ids_of(self, positions: ArrayLike | None) -> Ids:
         if positions is None:
-            return np.asarray(self._record_ids(), np.int64)
+            return as_array(self._record_ids())
         return self._ids_at(positions)
 
     # The metadata, as a table
@@ -364,7 +339,9 @@ class View:
         """Return the record ids and the metadata as an Arrow table of the declared types."""
         ids = self._record_ids()
         columns = self._source.metadata(ids, self._columns)
-        return pa.Table.from_arrays([int64_array(ids), *columns], schema=self.arrow_schema)
+        return pa.Table.from_arrays(
+            [int64_array(as_array(ids)), *columns], schema=self.arrow_schema
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the record ids and the metadata as a pandas DataFrame.

@@ -22,14 +22,14 @@ MODULES = {
 LAYERS: list[list[str]] = [
     [
         "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
-        "arrow", "progress",
+        "arrow", "positions", "progress",
     ],
     ["columns", "encodings", "compression", "schema"],
     ["log", "index"],
     ["cache"],
     [
         "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer",
-        "reading", "caches", "finder", "source", "pickling", "view",
+        "reading", "caches", "opening", "finder", "source", "pickling", "view",
         "maintenance",
     ],
     ["store", "create"],

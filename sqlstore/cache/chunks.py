@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlstore.errors import CorruptCacheError
+from sqlstore.errors import CorruptCacheError, StorageError
 from sqlstore.log import files
 
 _ROW: Final = struct.Struct("<QI16sI")
@@ -57,7 +57,10 @@ class ChunkFiles:
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder = folder
-        self._rows = files.contents(folder / _FILE) if count else b""
+        try:
+            self._rows = files.contents(folder / _FILE) if count else b""
+        except StorageError as error:
+            raise CorruptCacheError(f"{folder} does not know the chunks") from error
         if len(self._rows) < count * _ROW.size:
             raise CorruptCacheError(f"{folder} knows too few chunks")
 

@@ -62,10 +62,18 @@ def _sealed(rows: NDArray[np.uint32], first_record: int, field: int) -> NDArray[
 
 
 def write(folder: Path, field: int, first_record: int, rows: NDArray[np.uint32]) -> None:
-    """Write rows at their place; they count once the manifest says so."""
+    """Write rows at their place; they count once the manifest says so.
+
+    Raises
+    ------
+    CorruptCacheError
+        Rows before them are missing.
+    """
     path = folder / file_name(field)
     descriptor = files.open_or_create(path)
     try:
+        if files.size_of(descriptor) < first_record * ROW_SIZE:
+            raise CorruptCacheError(f"{path} has been cut short")
         files.write_at(descriptor, first_record * ROW_SIZE, [rows.data.cast("B")], path)
     finally:
         files.close(descriptor)

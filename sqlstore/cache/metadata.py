@@ -22,6 +22,7 @@ from sqlstore.arrow import int64_array
 from sqlstore.cache.manifest import Part
 from sqlstore.errors import CorruptCacheError, CorruptChunkError, RecordNotFoundError, StorageError
 from sqlstore.log import files, table
+from sqlstore.positions import as_array
 from sqlstore.schema import Column
 from sqlstore.types import Ids
 
@@ -73,7 +74,7 @@ class Mirror:
                 )
                 for column in columns
             ]
-        return self._gathered(np.asarray(ids, np.int64), columns)
+        return self._gathered(as_array(ids), columns)
 
     def _slices(self, ids: range) -> list[tuple[int, int, int]]:
         """Return the parts that consecutive ids lie in, with first row and count in each."""
@@ -170,17 +171,18 @@ def extended(
         Their segment tables, in order.
     """
     waiting = list(batches)
+    records = sum(batch.num_rows for batch in batches)
     size = sum(batch.nbytes for batch in batches)
     kept = list(parts)
     while (
         kept
         and kept[-1].first + kept[-1].records == first
-        and kept[-1].size <= _MERGE_RATIO * size
+        and kept[-1].records <= _MERGE_RATIO * records
         and kept[-1].size + size <= limits.CACHE_PART_BYTES
     ):
         last = kept.pop()
         waiting.insert(0, load(folder, last))
-        first, size = last.first, last.size + size
+        first, records, size = last.first, records + last.records, size + last.size
     return (*kept, _written(folder, first, waiting))
 
 

@@ -34,12 +34,12 @@ class ChunkReader:
     """
 
     def __init__(self, root: Path, most_open: int = limits.MAX_OPEN_CHUNKS) -> None:
+        self._closed = False
         self.root = root
         self._most_open = most_open
         self._idle: OrderedDict[str, list[int]] = OrderedDict()
         self._mutex = threading.Lock()
         self._headers: dict[str, Header] = {}
-        self._closed = False
         _readers.add(self)
 
     @contextmanager
@@ -147,6 +147,10 @@ class ChunkReader:
             self._idle.clear()
         for descriptor in descriptors:
             files.close(descriptor)
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self.close()
 
     def _unlock_in_child(self) -> None:
         """Begin anew with the mutex, which another thread of the parent may have held."""

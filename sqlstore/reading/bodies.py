@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sqlstore.arrow import validity
-from sqlstore.reading.chunks import Held
+from sqlstore.reading.held import Held, Offsets
 from sqlstore.types import Buffer, Ids
 
 INLINE: Final = 12
@@ -43,41 +43,48 @@ class Bodies:
     """
 
     held: Held
-    length: Ids
+    length: Offsets
     present: NDArray[np.bool_] | None = None
 
     def views(self) -> pa.Array:
         """Return the values as Arrow binary views: of long ones not a byte is copied."""
-        count = len(self.length)
-        words = np.zeros((count, _VIEW_WORDS), np.uint32)
+        count, which, offset = len(self.length), self.held.which, self.held.offset
+        words = np.empty((count, _VIEW_WORDS), np.uint32)
         words[:, 0] = self.length
-        words[:, 3] = self.held.offset
-        if self.held.which is not None:
-            words[:, 2] = self.held.which
-        is_short = self.length <= INLINE
-        any_short = bool(is_short.any())
-        for number, buffer in enumerate(self.held.buffers):
-            mine = None if self.held.which is None else self.held.which == number
-            if any_short:
-                long = ~is_short if mine is None else mine & ~is_short
-                short = is_short if mine is None else mine & is_short
-                _put_prefixes(words, buffer, self.held.offset, np.flatnonzero(long))
-                _put_inline(words, buffer, self.held.offset, np.flatnonzero(short))
-            elif mine is None:
-                words[:, 1] = _words_at(buffer)[self.held.offset]
-            else:
-                _put_prefixes(words, buffer, self.held.offset, np.flatnonzero(mine))
+        words[:, 2] = 0 if which is None else which
+        words[:, 3] = offset
+        if which is None and count and self.length.min() > INLINE:
+            words[:, 1] = _words_at(self.held.buffers[0])[offset]
+        else:
+            is_short = self.length <= INLINE
+            for number, buffer in enumerate(self.held.buffers):
+                mine = True if which is None else which == number
+                _put_prefixes(words, buffer, offset, np.flatnonzero(mine & ~is_short))
+                _put_inline(words, buffer, offset, np.flatnonzero(mine & is_short))
         valid = None if self.present is None else validity(self.present)
         buffers = [valid, pa.py_buffer(words), *self.held.buffers]
         return pa.Array.from_buffers(pa.binary_view(), count, buffers)
 
     def copied(self) -> pa.LargeBinaryArray:
         """Return the values copied into one Arrow array that keeps nothing else alive."""
+        if self.held.which is None and self.present is None and len(self.length):
+            size = int(self.length[0])
+            if size and (self.length == size).all():
+                return self._copied_alike(size)
         return pc.cast(self.views(), pa.large_binary())
+
+    def _copied_alike(self, size: int) -> pa.LargeBinaryArray:
+        """Copy values of one length from one buffer: NumPy gathers them as single elements."""
+        (buffer,), count = self.held.buffers, len(self.length)
+        elements = np.ndarray((buffer.size - size + 1,), f"V{size}", buffer, strides=(1,))
+        data = elements[self.held.offset].view(np.uint8)
+        ends = np.arange(0, (count + 1) * size, size)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_binary(), count, buffers)
 
     def each(self) -> list[memoryview | None]:
         """Return every value as a buffer, None where there is none; nothing is copied."""
-        memory = [memoryview(buffer) for buffer in self.held.buffers]
+        memory = [memoryview(buffer).cast("B") for buffer in self.held.buffers]
         starts, lengths = self.held.offset.tolist(), self.length.tolist()
         if self.held.which is None:
             (only,) = memory
@@ -96,12 +103,12 @@ def _words_at(buffer: pa.Buffer) -> NDArray[np.uint32]:
     return np.ndarray((buffer.size - _PREFIX + 1,), "<u4", buffer, strides=(1,))
 
 
-def _put_prefixes(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Ids, rows: Ids) -> None:
+def _put_prefixes(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Offsets, rows: Ids) -> None:
     if len(rows):
         words[rows, 1] = _words_at(buffer)[offset[rows]]
 
 
-def _put_inline(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Ids, rows: Ids) -> None:
+def _put_inline(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Offsets, rows: Ids) -> None:
     """Copy short values into their views."""
     if not len(rows):
         return
@@ -125,7 +132,7 @@ def with_decompressed(held: Held, rows: Ids, raws: Sequence[Buffer]) -> Held:
     """
     buffers, which = list(held.buffers), held.which
     which = np.zeros(len(held.offset), np.int32) if which is None else which.copy()
-    offset = held.offset.copy()
+    offset = held.offset.astype(np.int64)
     for group in _joined(raws):
         together = raws[group]
         lengths = np.array([len(raw) for raw in together], np.int64)

@@ -22,28 +22,11 @@ from sqlstore.errors import CorruptChunkError, StoreClosedError, TruncatedChunkE
 from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, Header
-from sqlstore.types import Buffer, Ids
+from sqlstore.reading.held import Held
+from sqlstore.types import Buffer
 
 _NO_BUFFER: Final = pa.py_buffer(b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Pieces of chunks in memory.
-
-    Attributes
-    ----------
-    buffers
-        The memory.
-    which
-        For every piece the buffer that it lies in; None if there is only one.
-    offset
-        Where it begins there, in bytes.
-    """
-
-    buffers: list[pa.Buffer]
-    which: NDArray[np.int32] | None
-    offset: Ids
+_LARGEST_BUFFER: Final = 1 << 30  # offsets in a buffer have 31 bits
 
 
 class Chunks(ABC):
@@ -71,7 +54,9 @@ class Chunks(ABC):
         """
 
     @abstractmethod
-    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+    def hold(
+        self, chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
+    ) -> Held:
         """Return pieces of chunks in memory; every argument has shape ``(n,)``."""
 
     @abstractmethod
@@ -122,20 +107,26 @@ class MappedChunks(Chunks):
 
     def piece(self, chunk: int, offset: int, length: int) -> memoryview:
         """Return bytes of one chunk, without copying them."""
-        self._buffer(chunk, offset + length)
-        return self.maps[chunk][offset : offset + length]
+        memory = self.maps.get(chunk)
+        if memory is None or len(memory) < offset + length:
+            memory = memoryview(self._load(chunk, offset + length)).cast("B")
+        return memory[offset : offset + length]
 
-    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+    def hold(
+        self, chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
+    ) -> Held:
         """Return pieces of chunks: whole chunks, each of them once."""
         if not len(chunk):
             return Held([_NO_BUFFER], None, offset)
-        end = offset + length
         first = int(chunk[0])
         if (chunk == first).all():
-            return Held([self._buffer(first, int(end.max()))], None, offset)
+            buffer = self._buffers.get(first)
+            if buffer is None or buffer.size < int(offset.max()) + int(length.max()):
+                buffer = self._buffer(first, int((offset.astype(np.int64) + length).max()))
+            return Held([buffer], None, offset)
         numbers, which = np.unique(chunk, return_inverse=True)
         ends = np.zeros(len(numbers), np.int64)
-        np.maximum.at(ends, which, end)
+        np.maximum.at(ends, which, offset.astype(np.int64) + length)
         buffers = [self._buffer(n, e) for n, e in zip(numbers.tolist(), ends.tolist(), strict=True)]
         return Held(buffers, which.astype(np.int32), offset)
 
@@ -175,7 +166,7 @@ class MappedChunks(Chunks):
                 self.maps.pop(number, None)
                 self._buffers.pop(number, None)
         self._buffers[chunk] = buffer
-        self.maps[chunk] = memoryview(buffer)
+        self.maps[chunk] = memoryview(buffer).cast("B")
 
     def close(self) -> None:
         """Let go of all chunks."""
@@ -231,20 +222,22 @@ class ReadChunks(Chunks):
         """Return bytes of one chunk."""
         return self._reader.read(self.name(chunk), offset, length)
 
-    def hold(self, chunk: Ids, offset: Ids, length: Ids) -> Held:
+    def hold(
+        self, chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
+    ) -> Held:
         """Read pieces of chunks in the order in which they lie, near ones with one read."""
         order = np.lexsort((offset, chunk))
         runs = _merged(chunk[order], offset[order], length[order])
-        buffers = [self._read(run) for run in runs]
-        which = np.empty(len(chunk), np.int32)
-        which[order] = np.repeat(np.arange(len(runs)), [run.count for run in runs])
-        starts = np.array([run.start for run in runs], np.int64)
-        return Held(buffers or [_NO_BUFFER], which, offset - starts[which])
-
-    def _read(self, run: _Run) -> pa.Buffer:
-        memory = np.empty(run.end - run.start, np.uint8)
-        self._reader.read_into(self.name(run.chunk), run.start, memory.data)
-        return pa.py_buffer(memory)
+        memories = [np.empty(size, np.uint8) for size in _shared_out(runs)]
+        for run in runs:
+            memory = memories[run.buffer][run.place : run.place + run.end - run.start]
+            self._reader.read_into(self.name(run.chunk), run.start, memory.data)
+        counts = [run.count for run in runs]
+        which, starts = np.empty(len(chunk), np.int32), np.empty(len(chunk), np.int64)
+        which[order] = np.repeat(np.array([run.buffer for run in runs], np.int32), counts)
+        starts[order] = np.repeat([run.start - run.place for run in runs], counts)
+        buffers = [pa.py_buffer(memory) for memory in memories]
+        return Held(buffers, which if len(buffers) > 1 else None, offset - starts)
 
     def close(self) -> None:
         """Close every file."""
@@ -253,15 +246,22 @@ class ReadChunks(Chunks):
 
 @dataclass(slots=True)
 class _Run:
-    """Pieces that are read at once: ``count`` of them, between two offsets of a chunk."""
+    """Pieces that are read at once: ``count`` of them, between two offsets of a chunk.
+
+    They go to a place in one of the buffers.
+    """
 
     chunk: int
     start: int
     end: int
     count: int
+    buffer: int = 0
+    place: int = 0
 
 
-def _merged(chunk: Ids, offset: Ids, length: Ids) -> list[_Run]:
+def _merged(
+    chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
+) -> list[_Run]:
     """Return the reads for pieces that are sorted by chunk and offset."""
     runs: list[_Run] = []
     for number, start, size in zip(chunk.tolist(), offset.tolist(), length.tolist(), strict=True):
@@ -277,3 +277,15 @@ def _merged(chunk: Ids, offset: Ids, length: Ids) -> list[_Run]:
         else:
             runs.append(_Run(number, start, start + size, 1))
     return runs
+
+
+def _shared_out(runs: list[_Run]) -> list[int]:
+    """Give every run its place in as few buffers as can be, and return the sizes of these."""
+    sizes = [0]
+    for run in runs:
+        size = run.end - run.start
+        if sizes[-1] and sizes[-1] + size > _LARGEST_BUFFER:
+            sizes.append(0)
+        run.buffer, run.place = len(sizes) - 1, sizes[-1]
+        sizes[-1] += size
+    return sizes

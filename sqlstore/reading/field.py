@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +21,25 @@ from sqlstore.errors import (
     DecodeError,
     SqlstoreError,
 )
+from sqlstore.limits import MiB
 from sqlstore.reading.bodies import Bodies, with_decompressed
-from sqlstore.reading.chunks import Held
+from sqlstore.reading.held import Held, spread_out
 from sqlstore.types import Buffer, Ids
 
 if TYPE_CHECKING:
     from sqlstore.reading.chunks import Chunks
     from sqlstore.schema import Field
 
+Place: TypeAlias = tuple[int, int]
+"""A chunk, and an offset in it."""
+
 Verify: TypeAlias = Literal["once", "always", "never"]
-Int = TypeVar("Int", bound=np.signedinteger[Any])
 VERIFY: Final = ("once", "always", "never")
 
+_CHECKED_AT_ONCE: Final = 8 * MiB
 _place: Final = Struct("<IIII").unpack_from
 """Chunk, offset, length and compression of a row."""
+_whole: Final = Struct("<8I").unpack_from
 _words: Final = Struct("<QQQII").unpack_from
 """A row as the seal is computed of it, and the seal."""
 
@@ -76,6 +81,8 @@ class FieldValues:
         self._checked: NDArray[np.uint8] = np.zeros(self._count, np.uint8)
         if before is not None:
             self._checked[: before._count] = before._checked
+        self._known = self._checked.data
+        self._always = verify == "always"
         # What `raw` may return without a further look: nothing where each read is checked.
         fixed = {"always": 0, "never": 1}
         fast: NDArray[np.uint8] = self._checked
@@ -114,24 +121,18 @@ class FieldValues:
         DecodeError
             The checksum is right, and they cannot be decompressed.
         """
-        _, offset, length, compression, raw_length, *_ = row = self._row(record)
-        chunk = row[locations.CHUNK]
-        if compression in (ABSENT, LOST):
-            self._check_row(record)
-            if compression == LOST:
-                raise LostRecordError(record)
+        chunk, offset, length, compression, raw_length, _, crc, _ = self._row(record)
+        if compression >= LOST:
+            self._refuse_lost(record, compression)
             return None
-        if self._verify != "never" and not self._checked[record]:
-            self._check_row(record)
         try:
             data = self._chunks.piece(chunk, offset, length)
         except CorruptChunkError as error:
             raise self._located(error, record, chunk, offset) from error
-        if self._verify != "never":
-            is_due = self._verify == "always" or not self._checked[record]
-            if is_due and zlib.crc32(data) != row[locations.CRC]:
+        if self._always or not self._known[record]:
+            if self._verify != "never" and zlib.crc32(data) != crc:
                 raise self._mismatch(record, chunk, offset, length)
-            self._checked[record] = 1
+            self._known[record] = 1
         if not compression and length == raw_length:
             return data
         try:
@@ -139,43 +140,49 @@ class FieldValues:
         except DecodeError as error:
             raise self._located(error, record, chunk, offset) from error
 
+    def _row(self, record: int) -> tuple[int, ...]:
+        """Return a location row, whose seal is checked when it is first used."""
+        start = record * ROW_SIZE
+        if not self._known[record] and self._verify != "never":
+            w0, w1, w2, crc, found = _words(self._rows, start)
+            if seal((w0, w1, w2, crc), record, self.field.number) != found:
+                raise self._damaged_row(record)
+        return _whole(self._rows, start)
+
+    def _refuse_lost(self, record: int, compression: int) -> None:
+        if compression == LOST:
+            raise LostRecordError("the segment table is damaged", record=record)
+
     def size(self, record: int) -> int | None:
         """Return how many bytes a value has, decompressed; None if the record has none."""
         row = self._row(record)
-        if not self._checked[record]:
-            self._check_row(record)
-        compression = row[locations.COMPRESSION]
-        if compression in (ABSENT, LOST):
-            if compression == LOST:
-                raise LostRecordError(record)
+        if row[locations.COMPRESSION] >= LOST:
+            self._refuse_lost(record, row[locations.COMPRESSION])
             return None
         return row[locations.RAW_LENGTH]
 
-    def part(self, record: int, start: int, count: int) -> Buffer:
-        """Return some bytes of a value, which must have them.
+    def in_place(self, record: int) -> Place | None:
+        """Return where a value lies that is stored as it is; None if it must be decompressed.
+
+        It has been checked then, piece by piece, as often as `stored` would do it.
 
         Raises
         ------
         ChecksumError
             The value as a whole is not what was written.
         """
-        row = self._row(record)
-        compression = row[locations.COMPRESSION]
-        if compression == 0 and (self._verify == "never" or self._checked[record]):
-            chunk, offset = row[locations.CHUNK], row[locations.OFFSET]
-            return self._chunks.piece(chunk, offset + start, count)
-        data = self.stored(record)
-        return b"" if data is None else data[start : start + count]
-
-    def _row(self, record: int) -> list[int]:
-        row: list[int] = self._table[record].tolist()
-        return row
-
-    def _check_row(self, record: int) -> None:
-        *words, found = _words(self._rows, record * ROW_SIZE)
-        w0, w1, w2, crc = words
-        if seal((w0, w1, w2, crc), record, self.field.number) != found:
-            raise self._damaged_row(record)
+        chunk, offset, length, compression, raw_length, _, crc, _ = self._row(record)
+        if compression or length != raw_length:
+            return None
+        if self._verify != "never" and (self._always or not self._known[record]):
+            found = 0
+            for start in range(offset, offset + length, _CHECKED_AT_ONCE):
+                count = min(_CHECKED_AT_ONCE, offset + length - start)
+                found = zlib.crc32(self._chunks.piece(chunk, start, count), found)
+            if found != crc:
+                raise self._mismatch(record, chunk, offset, length)
+            self._known[record] = 1
+        return chunk, offset
 
     def _damaged_row(self, record: int) -> CorruptCacheError:
         return CorruptCacheError(
@@ -208,48 +215,89 @@ class FieldValues:
             As `stored`.
         """
         rows = self._table.take(ids, axis=0)
-        self._check_rows(rows, ids)
+        due = self._due(rows, ids)
         compression = rows[:, locations.COMPRESSION]
-        if not compression.any():
-            held = self._hold(rows, ids)
-            self._check_bodies(rows, ids, held)
-            return Bodies(held, rows[:, locations.LENGTH].astype(np.int64))
-        return self._mixed(rows, ids, compression)
+        if compression.any():
+            return self._mixed(rows, ids, due, compression)
+        held = self._hold(rows, ids)
+        if due is not None:
+            self._check_bodies(rows, ids, held, due)
+        return Bodies(held, rows[:, locations.LENGTH])
+
+    def _due(self, rows: NDArray[np.uint32], ids: Ids) -> NDArray[np.bool_] | None:
+        """Return which bodies are to be checked, None for none; new rows are checked here."""
+        if self._verify == "never":
+            return None
+        known = self._checked.take(ids)
+        if not known.all():
+            self._check_rows(rows, ids)
+        elif not self._always:
+            return None
+        return np.ones(len(ids), bool) if self._always else known == 0
+
+    def _check_rows(self, rows: NDArray[np.uint32], ids: Ids) -> None:
+        wrong = seals(rows, ids, self.field.number) != rows[:, locations.SEAL]
+        if wrong.any():
+            raise self._damaged_row(int(ids[wrong][0]))
+        plain = rows[:, locations.COMPRESSION] == 0
+        wrong = plain & (rows[:, locations.LENGTH] != rows[:, locations.RAW_LENGTH])
+        if wrong.any():
+            self.stored(int(ids[wrong][0]))  # raises what is wrong
+
+    def _check_bodies(
+        self, rows: NDArray[np.uint32], ids: Ids, held: Held, due: NDArray[np.bool_]
+    ) -> None:
+        """Compare stored bytes with their checksums; all rows have a value."""
+        part = Bodies(held.some(due), rows[due, locations.LENGTH])
+        expected = rows[due, locations.CRC].tolist()
+        for place, data, crc in zip(np.flatnonzero(due), part.each(), expected, strict=True):
+            if zlib.crc32(data or b"") != crc:
+                chunk, offset, length = rows[place, : locations.LENGTH + 1].tolist()
+                raise self._mismatch(int(ids[place]), chunk, offset, length)
+        self._checked[ids] = 1
 
     def _hold(self, rows: NDArray[np.uint32], ids: Ids) -> Held:
-        places = rows[:, : locations.LENGTH + 1].astype(np.int64)
+        chunk, offset = rows[:, locations.CHUNK], rows[:, locations.OFFSET]
         try:
-            return self._chunks.hold(places[:, 0], places[:, 1], places[:, 2])
+            return self._chunks.hold(chunk, offset, rows[:, locations.LENGTH])
         except CorruptChunkError:
             for record in ids.tolist():
                 self.stored(record)  # raises for the record that it is about
             raise
 
-    def _mixed(self, rows: NDArray[np.uint32], ids: Ids, compression: NDArray[np.uint32]) -> Bodies:
+    def _mixed(
+        self,
+        rows: NDArray[np.uint32],
+        ids: Ids,
+        due: NDArray[np.bool_] | None,
+        compression: NDArray[np.uint32],
+    ) -> Bodies:
         """Return values of which some are compressed or missing."""
         if (lost := compression == LOST).any():
-            raise LostRecordError(int(ids[lost][0]))
+            self._refuse_lost(int(ids[lost][0]), LOST)
         present = compression != ABSENT
-        here = rows if (all_here := bool(present.all())) else rows[present]
-        held = self._hold(here, ids[present])
-        self._check_bodies(here, ids[present], held)
-        if not all_here and self._verify != "never":
+        if present.all():
+            return self._unpacked(rows, ids, due)
+        here = self._unpacked(rows[present], ids[present], None if due is None else due[present])
+        if due is not None:
             self._checked[ids[~present]] = 1
-        packed = np.flatnonzero(here[:, locations.COMPRESSION])
-        length = here[:, locations.RAW_LENGTH].astype(np.int64)
-        if len(packed):
-            raws = self._decompressed(here[packed], ids[present][packed], held, packed)
-            held = with_decompressed(held, packed, raws)
-        if all_here:
-            return Bodies(held, length)
-        return Bodies(_widened(held, present), _spread(length, present), present)
+        return Bodies(here.held.widened(present), spread_out(here.length, present), present)
 
-    def _decompressed(
-        self, rows: NDArray[np.uint32], ids: Ids, held: Held, packed: Ids
-    ) -> list[Buffer]:
-        which = None if held.which is None else held.which[packed]
-        stored = Held(held.buffers, which, held.offset[packed])
-        datas = Bodies(stored, rows[:, locations.LENGTH].astype(np.int64)).each()
+    def _unpacked(
+        self, rows: NDArray[np.uint32], ids: Ids, due: NDArray[np.bool_] | None
+    ) -> Bodies:
+        """Return values that are all there, decompressed."""
+        held = self._hold(rows, ids)
+        if due is not None:
+            self._check_bodies(rows, ids, held, due)
+        packed = np.flatnonzero(rows[:, locations.COMPRESSION])
+        if len(packed):
+            raws = self._decompressed(rows[packed], ids[packed], held.some(packed))
+            held = with_decompressed(held, packed, raws)
+        return Bodies(held, rows[:, locations.RAW_LENGTH])
+
+    def _decompressed(self, rows: NDArray[np.uint32], ids: Ids, held: Held) -> list[Buffer]:
+        datas = Bodies(held, rows[:, locations.LENGTH]).each()
         try:
             return decompress_many(
                 [data for data in datas if data is not None],
@@ -259,56 +307,9 @@ class FieldValues:
         except DecodeError as error:
             row = int(str(error.where["row"]))
             chunk, offset = rows[row, : locations.OFFSET + 1].tolist()
-            raise self._located(error, int(ids[row]), chunk, offset) from error
-
-    def _check_rows(self, rows: NDArray[np.uint32], ids: Ids) -> None:
-        if self._verify == "never" or self._checked[ids].all():
-            return
-        wrong = seals(rows, ids, self.field.number) != rows[:, locations.SEAL]
-        if wrong.any():
-            raise self._damaged_row(int(ids[wrong][0]))
-        plain = rows[:, locations.COMPRESSION] == 0
-        wrong = plain & (rows[:, locations.LENGTH] != rows[:, locations.RAW_LENGTH])
-        if wrong.any():
-            self.stored(int(ids[wrong][0]))  # raises what is wrong
-
-    def _check_bodies(self, rows: NDArray[np.uint32], ids: Ids, held: Held) -> None:
-        """Compare stored bytes with their checksums; all rows have a value."""
-        if self._verify == "never":
-            return
-        if self._verify == "once":
-            due = np.flatnonzero(self._checked[ids] == 0)
-            if not len(due):
-                return
-        else:
-            due = np.arange(len(ids))
-        which = None if held.which is None else held.which[due]
-        part = Held(held.buffers, which, held.offset[due])
-        datas = Bodies(part, rows[due, locations.LENGTH].astype(np.int64)).each()
-        expected = rows[due, locations.CRC].tolist()
-        for row, data, crc in zip(due.tolist(), datas, expected, strict=True):
-            if zlib.crc32(data or b"") != crc:
-                chunk, offset, length = rows[row, : locations.LENGTH + 1].tolist()
-                raise self._mismatch(int(ids[row]), chunk, offset, length)
-        self._checked[ids] = 1
+            plain = DecodeError(error.message)
+            raise self._located(plain, int(ids[row]), chunk, offset) from error
 
 
 class LostRecordError(CorruptCacheError):
-    """The segment table that says where a value lies is damaged; `Source` says which."""
-
-    def __init__(self, record: int) -> None:
-        super().__init__("the record is lost", record=record)
-        self.record = record
-
-
-def _spread(values: NDArray[Int], present: NDArray[np.bool_]) -> NDArray[Int]:
-    """Return values at the rows that are present, and 0 elsewhere."""
-    spread = np.zeros(len(present), values.dtype)
-    spread[present] = values
-    return spread
-
-
-def _widened(held: Held, present: NDArray[np.bool_]) -> Held:
-    """Return pieces for all rows; those that are absent are empty."""
-    which = None if held.which is None else _spread(held.which, present)
-    return Held(held.buffers, which, _spread(held.offset, present))
+    """The segment table that says where a value lies is damaged; `Source` says which it is."""

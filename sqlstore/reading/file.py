@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sqlstore.errors import RecordNotFoundError
 
 if TYPE_CHECKING:
+    from sqlstore.reading.field import Place
     from sqlstore.schema import Field
     from sqlstore.source import Source
+    from sqlstore.types import Buffer
 
 
 class ValueFile(io.RawIOBase):
@@ -29,6 +31,9 @@ class ValueFile(io.RawIOBase):
         self._record = record
         self._field = field
         self._position = 0
+        self._is_begun = False
+        self._place: Place | None = None
+        self._whole: Buffer = b""
         size = source.size(record, field)
         if size is None:
             raise RecordNotFoundError(
@@ -64,7 +69,18 @@ class ValueFile(io.RawIOBase):
         target = memoryview(buffer).cast("B")
         count = max(0, min(len(target), self._size - self._position))
         if count:
-            start = self._position
-            target[:count] = self._source.part(self._record, self._field, start, count)
+            target[:count] = self._part(self._position, count)
         self._position += count
         return count
+
+    def _part(self, start: int, count: int) -> Buffer:
+        """Return some bytes; the first time, the value as a whole is checked."""
+        if not self._is_begun:
+            self._place = self._source.in_place(self._record, self._field)
+            if self._place is None:
+                self._whole = self._source.stored(self._record, self._field) or b""
+            self._is_begun = True
+        if self._place is None:
+            return self._whole[start : start + count]
+        chunk, offset = self._place
+        return self._source.piece(chunk, offset + start, count)

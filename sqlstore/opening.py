@@ -1,0 +1,59 @@
+"""How a store is opened, and at which commit it is seen."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, cast
+
+from sqlstore.log import mounts
+from sqlstore.reading.field import VERIFY, Verify
+
+Io: TypeAlias = Literal["mmap", "pread", "memory"]
+_IO: Final = ("mmap", "pread", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a store is opened.
+
+    Attributes
+    ----------
+    root
+        Its folder.
+    io
+        How chunks are read: mapped, piece by piece, or whole files into memory.
+    verify
+        When stored bytes are compared with their checksums.
+    """
+
+    root: Path
+    io: Io
+    verify: Verify
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The commit that a store is seen at, and how many records there were then."""
+
+    commit: int
+    uuid: uuid.UUID
+    records: int
+
+
+def opening(root: Path, io: str | None, verify: str) -> Opening:
+    """Return how to open a store; without ``io``, as fits the file system that it lies on.
+
+    Raises
+    ------
+    ValueError
+        There is no such way.
+    """
+    if io is None:
+        io = "pread" if mounts.is_on_network(root) else "mmap"
+    if io not in _IO:
+        raise ValueError(f"io is one of {', '.join(_IO)}, not {io!r}")
+    if verify not in VERIFY:
+        raise ValueError(f"verify is one of {', '.join(VERIFY)}, not {verify!r}")
+    return Opening(root, cast("Io", io), cast("Verify", verify))

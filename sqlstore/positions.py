@@ -1,0 +1,74 @@
+"""Sequences of record ids, and positions in them as people give them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sqlstore.types import Ids
+
+
+def as_array(ids: range | Ids) -> Ids:
+    """Return ids as an int64 array; a range of millions takes milliseconds."""
+    if isinstance(ids, range):
+        return np.arange(ids.start, ids.stop, ids.step, dtype=np.int64)
+    return ids
+
+
+def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
+    """Return the ids at some positions, in the order given; repeats are kept.
+
+    Parameters
+    ----------
+    ids
+        The sequence.
+    positions
+        Integers, negative ones counted from the end, or a boolean mask as long as the sequence.
+
+    Returns
+    -------
+    numpy.ndarray
+        Perhaps the array of positions itself, where each is its own id.
+
+    Raises
+    ------
+    IndexError
+        A position is not in the sequence, or these are no positions.
+    """
+    try:
+        index = np.asarray(positions)
+    except ValueError as error:
+        raise IndexError(f"not positions: {positions!r}") from error
+    count = len(ids)
+    if index.dtype != np.int64 or index.ndim != 1:
+        index = _integers(index, positions, count)
+    # Seen as unsigned, a negative position is a huge one: in the usual case one look is enough.
+    if index.size and index.view(np.uint64).max() >= count:
+        index = _from_the_end(index, count)
+    if not isinstance(ids, range):
+        chosen: Ids = ids[index]
+        return chosen
+    return index if (ids.start, ids.step) == (0, 1) else ids.start + index * ids.step
+
+
+def _integers(index: NDArray[np.generic], given: ArrayLike, count: int) -> Ids:
+    if isinstance(given, str) or index.dtype == object:
+        raise IndexError(f"not positions: {given!r}; choose records by `where`")
+    if index.ndim != 1 or (index.size and index.dtype.kind not in "iub"):
+        raise IndexError(
+            f"expected a list of integers or a mask, got {index.dtype} of shape {index.shape}"
+        )
+    if index.dtype == np.bool_:
+        if len(index) != count:
+            raise IndexError(f"a mask of length {len(index)} for {count} records")
+        return np.flatnonzero(index)
+    if index.dtype.kind == "u" and index.size and int(index.max()) >= count:
+        raise IndexError(f"position {index.max()} in a view of {count} records")
+    return index.astype(np.int64)
+
+
+def _from_the_end(index: Ids, count: int) -> Ids:
+    outside = (index < -count) | (index >= count)
+    if outside.any():
+        raise IndexError(f"position {index[outside][0]} in a view of {count} records")
+    return np.where(index < 0, index + count, index)

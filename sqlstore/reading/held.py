@@ -1,0 +1,49 @@
+"""Pieces of chunks in memory: some buffers, and where in them every piece begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Offsets: TypeAlias = NDArray[np.integer[Any]]
+Int = TypeVar("Int", bound=np.integer[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Pieces of chunks in memory.
+
+    Attributes
+    ----------
+    buffers
+        The memory.
+    which
+        For every piece the buffer that it lies in; None if there is only one.
+    offset
+        Where it begins there, in bytes.
+    """
+
+    buffers: list[pa.Buffer]
+    which: NDArray[np.int32] | None
+    offset: Offsets
+
+    def some(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Held:
+        """Return some of the pieces, chosen by position or by a mask."""
+        which = None if self.which is None else self.which[chosen]
+        return Held(self.buffers, which, self.offset[chosen])
+
+    def widened(self, present: NDArray[np.bool_]) -> Held:
+        """Return pieces for more values; those that are not present begin at 0."""
+        which = None if self.which is None else spread_out(self.which, present)
+        return Held(self.buffers, which, spread_out(self.offset, present))
+
+
+def spread_out(values: NDArray[Int], present: NDArray[np.bool_]) -> NDArray[Int]:
+    """Return values at the rows that are present, and 0 elsewhere."""
+    spread = np.zeros(len(present), values.dtype)
+    spread[present] = values
+    return spread
