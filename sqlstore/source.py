@@ -32,7 +32,7 @@ from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT
 from sqlstore.opening import Opening, Seen
 from sqlstore.positions import as_array
-from sqlstore.reading.bodies import Bodies
+from sqlstore.reading.bodies import NO_BODIES, Bodies
 from sqlstore.reading.chunks import Chunks, MappedChunks, ReadChunks
 from sqlstore.reading.field import FieldValues, LostRecordError, Place
 from sqlstore.schema import Column, Field, Schema
@@ -221,15 +221,14 @@ class Source:
         """Return where a value lies that is stored as it is, checked; None if it is compressed."""
         return self._reading(lambda: self._field(field).in_place(record))
 
-    def piece(self, chunk: int, offset: int, length: int) -> Buffer:
-        """Return bytes of a chunk."""
-        self.check_open()
-        if self._chunks is None:
-            raise RecordNotFoundError("there are no records")
-        return self._chunks.piece(chunk, offset, length)
+    def piece(self, record: int, field: Field, chunk: int, offset: int, length: int) -> Buffer:
+        """Return bytes of a chunk that belong to a value."""
+        return self._reading(lambda: self._field(field).piece(record, chunk, offset, length))
 
     def bodies(self, ids: Ids, field: Field) -> Bodies:
         """Return the stored values of many records, decompressed."""
+        if not len(ids):
+            return NO_BODIES
         return self._reading(lambda: self._field(field).bodies(ids))
 
     def decoded(self, data: Buffer | None, record: int, field: Field) -> object:
@@ -242,17 +241,15 @@ class Source:
             where = {"record": record, "field": field.name, **error.where}
             raise DecodeError(error.message, **where) from error
 
-    def metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
-        """Return metadata columns of records, in the order of the ids."""
+    def metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
+        """Return metadata columns of records, in the order of the ids: each in some pieces."""
+        if not columns or not len(ids):
+            return [[] for _ in columns]
         return self._reading(lambda: self._metadata(ids, columns))
 
-    def _metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
-        if not columns:
-            return []
+    def _metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         if self.cache is None:
-            if len(ids):
-                raise RecordNotFoundError("there is no such record", record=int(ids[0]))
-            return [pa.chunked_array([], column.kind.arrow) for column in columns]
+            raise RecordNotFoundError("there is no such record", record=int(ids[0]))
         if self.cache.manifest.lost and self._refuse_lost(as_array(ids)):
             raise CorruptCacheError("a segment table that was damaged is not any more")
         return self._mirror.columns(ids, columns)
@@ -276,12 +273,13 @@ class Source:
         """Return what a function reads; if it finds the cache damaged, again with another."""
         self.check_open()
         for _ in range(_ATTEMPTS):
+            used = self.cache
             try:
                 return read()
             except CorruptCacheError as error:
                 if isinstance(error, LostRecordError):
                     self._refuse_lost(np.array([error.where["record"]], np.int64))
-                self._renew()
+                self._renew(used)
         return read()
 
     def _refuse_lost(self, ids: Ids) -> bool:
@@ -299,12 +297,11 @@ class Source:
                 mended = True
         return mended
 
-    def _renew(self) -> None:
+    def _renew(self, damaged: Cache | None) -> None:
         """Read from another cache than the one that has turned out to be damaged or gone."""
         with self._mutex:
-            damaged = self.cache
-            if damaged is None:
-                return
+            if damaged is None or self.cache is not damaged:
+                return  # another thread has done it
             self._former.clear()
             self._values.clear()
             found = manifest.load(damaged.folder)

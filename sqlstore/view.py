@@ -203,18 +203,15 @@ class View:
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return records by id."""
-        columns: dict[str, Sequence[object]] = {
-            field.name: decoded(self._source, ids, field) for field in self._fields
-        }
-        if self._columns:
-            metadata = self._source.metadata(_as_range(ids), self._columns)
-            for column, chunked in zip(self._columns, metadata, strict=True):
-                array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
-                columns[column.name] = column.kind.to_python(array)
-        if not columns:
+        values: list[Sequence[object]]
+        values = [decoded(self._source, ids, field) for field in self._fields]
+        metadata = self._source.metadata(_as_range(ids), self._columns)
+        for column, arrays in zip(self._columns, metadata, strict=True):
+            values.append([one for array in arrays for one in column.kind.to_python(array)])
+        if not values:
             return [{} for _ in ids]
-        names, rows = list(columns), zip(*columns.values(), strict=True)
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        names = self._selected()
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         ids = self._record_ids()
@@ -338,7 +335,11 @@ class View:
     def to_arrow(self) -> pa.Table:
         """Return the record ids and the metadata as an Arrow table of the declared types."""
         ids = self._record_ids()
-        columns = self._source.metadata(ids, self._columns)
+        metadata = self._source.metadata(ids, self._columns)
+        columns = [
+            pa.chunked_array(arrays, column.kind.arrow)
+            for column, arrays in zip(self._columns, metadata, strict=True)
+        ]
         return pa.Table.from_arrays(
             [int64_array(as_array(ids)), *columns], schema=self.arrow_schema
         )

@@ -31,10 +31,7 @@ class _Append:
 
     place: Place
     batch: pa.RecordBatch | None
-
-    @property
-    def size(self) -> int:
-        return 0 if self.batch is None else int(self.batch.nbytes)
+    size: int
 
 
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
@@ -86,18 +83,19 @@ def _appends(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> It
             batch = table_of(reader, place)
         except CorruptChunkError:
             batch = None  # other records can be read all the same; these say so when asked for
-        yield _Append(place, batch)
+        yield _Append(place, batch, 0 if batch is None else int(batch.nbytes))
 
 
 def _groups(appends: Iterable[_Append]) -> Iterator[list[_Append]]:
     """Return appends some at a time, so that a group is one commit or fits into memory."""
     group: list[_Append] = []
+    size = 0
     for append in appends:
-        size = sum(one.size for one in group) + append.size
-        if group and size > limits.CACHE_PART_BYTES:
+        if group and size + append.size > limits.CACHE_PART_BYTES:
             yield group
-            group = []
+            group, size = [], 0
         group.append(append)
+        size += append.size
     if group:
         yield group
 

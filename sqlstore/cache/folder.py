@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -20,6 +21,7 @@ from sqlstore.cache.manifest import EDITION, Manifest
 from sqlstore.log import files
 
 CACHE_NAME: Final = "cache"
+_HALF_WRITTEN: Final = re.compile(r"manifest\.json\.[0-9a-f]{8}\.new")
 _LOCK: Final = "lock"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there
 """Not on a disk, which may be full."""
@@ -41,7 +43,7 @@ def is_ours(root: Path) -> bool:
     return False
 
 
-def private(root: Path, store: uuid.UUID) -> list[Path]:
+def private(root: Path, store: uuid.UUID) -> Iterator[Path]:
     """Return the places outside a store where its cache may lie, the best first.
 
     The first is in ``sqlstore`` in ``$XDG_CACHE_HOME`` or ``~/.cache`` and serves all processes of
@@ -51,14 +53,24 @@ def private(root: Path, store: uuid.UUID) -> list[Path]:
     home = os.environ.get("XDG_CACHE_HOME")
     with contextlib.suppress(RuntimeError):  # no home is known
         home = home or str(Path("~/.cache").expanduser())
-    places = [Path(home) / "sqlstore"] if home else []
-    return [place / name for place in (*places, _temporary(os.getpid()))]
+    if home:
+        yield Path(home) / "sqlstore" / name
+    yield _temporary(os.getpid()) / name
 
 
 @cache
-def _temporary(process: int) -> Path:  # noqa: ARG001 - a forked child gets a folder of its own
+def _temporary(process: int) -> Path:
+    """Return a folder that this process, and not a forked child, removes when it ends."""
+    from multiprocessing.util import Finalize  # pool workers do not run what `atexit` knows
+
     folder = Path(tempfile.mkdtemp(prefix="sqlstore-", dir=_MEMORY if _MEMORY.is_dir() else None))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    Finalize(None, remove, exitpriority=0)
     return folder
 
 
@@ -94,12 +106,16 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
 def remove_others(folder: Path, manifest: Manifest) -> None:
     """Remove the files of former editions, and the parts that were merged into others.
 
-    Who still has one of them mapped keeps what he has.
+    Who still has one of them mapped keeps what he has. The lock must be held. What cannot be
+    removed now is removed another time.
     """
-    for entry in folder.iterdir():
-        if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
-            shutil.rmtree(entry, ignore_errors=True)
     named = {part.file for part in manifest.parts}
-    for part in (folder / manifest.edition).glob("metadata-*"):
-        if part.name not in named:
-            part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
+                shutil.rmtree(entry, ignore_errors=True)
+            elif _HALF_WRITTEN.fullmatch(entry.name):
+                entry.unlink()
+        for part in (folder / manifest.edition).glob("metadata-*"):
+            if part.name not in named:
+                part.unlink()

@@ -66,7 +66,7 @@ def load(path: str, crc: int) -> Ids:
 
 def _remove_old(folder: Path) -> None:
     oldest = time.time() - _KEPT_SECONDS
-    for path in folder.glob("*.bin"):
+    for path in folder.glob("*"):
         with contextlib.suppress(OSError):  # others may be removing it, too
             if path.stat().st_mtime < oldest:
                 path.unlink()

@@ -50,8 +50,8 @@ class Mirror:
         self._columns: dict[tuple[int, int], pa.Array] = {}
         self._batches: dict[int, pa.RecordBatch] = {}
 
-    def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
-        """Return metadata columns of records, in the order of the ids.
+    def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
+        """Return metadata columns of records, in the order of the ids: each in some pieces.
 
         Parameters
         ----------
@@ -68,10 +68,7 @@ class Mirror:
         if isinstance(ids, range) and ids.step == 1:
             pieces = self._slices(ids)
             return [
-                pa.chunked_array(
-                    [self._column(part, column).slice(row, count) for part, row, count in pieces],
-                    column.kind.arrow,
-                )
+                [self._column(part, column).slice(row, count) for part, row, count in pieces]
                 for column in columns
             ]
         return self._gathered(as_array(ids), columns)
@@ -90,24 +87,22 @@ class Mirror:
             start += count
         return pieces
 
-    def _gathered(self, ids: Ids, columns: Sequence[Column]) -> list[pa.ChunkedArray]:
+    def _gathered(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Take from one part after the other, then put everything into the order asked for."""
-        if not len(ids):
-            return [pa.chunked_array([], column.kind.arrow) for column in columns]
         ascending = bool(np.all(ids[1:] >= ids[:-1]))
         order = None if ascending else np.argsort(ids, kind="stable")
         inner = ids if order is None else ids[order]
         pieces = self._spread(inner)
-        found = []
-        for column in columns:
-            arrays = [self._column(number, column).take(rows) for number, rows in pieces]
-            found.append(pa.chunked_array(arrays, column.kind.arrow))
+        found = [
+            [self._column(number, column).take(rows) for number, rows in pieces]
+            for column in columns
+        ]
         if order is None:
             return found
         back = np.empty(len(ids), np.int64)
         back[order] = np.arange(len(ids))
         positions = int64_array(back)
-        return [column.take(positions) for column in found]
+        return [pa.chunked_array(arrays).take(positions).chunks for arrays in found]
 
     def _spread(self, ids: Ids) -> list[tuple[int, pa.Int64Array]]:
         """Return the parts that ascending ids lie in, with the rows in each."""

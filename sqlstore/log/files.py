@@ -39,6 +39,7 @@ CHUNK_NAME: Final = re.compile(r"\d{6,10}-[0-9a-f]{8}\.chunk")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.01
+_MOST_CONTENTS: Final = 1 << 30
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS
 
 
@@ -50,12 +51,17 @@ def storage_errors(what: str, path: str | Path) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        full = error.errno in _FULL
-        hint = "; free some space and write again: the last commit is intact" if full else ""
-        kind = StoreFullError if full else StorageError
-        ours = kind(f"cannot {what} {path}: {os.strerror(error.errno or 0)}{hint}")
-        ours.errno = error.errno
-        raise ours from error
+        raise refused(what, path, error) from error
+
+
+def refused(what: str, path: str | Path, error: OSError) -> StorageError:
+    """Return our error for something that the system has refused to do with a file."""
+    full = error.errno in _FULL
+    hint = "; free some space and write again: the last commit is intact" if full else ""
+    kind = StoreFullError if full else StorageError
+    ours = kind(f"cannot {what} {path}: {os.strerror(error.errno or 0)}{hint}")
+    ours.errno = error.errno
+    return ours
 
 
 def check_has_chunks(root: Path) -> None:
@@ -113,16 +119,13 @@ def open_to_read(path: Path) -> int:
         There is no such file.
     """
     try:
-        with storage_errors("open", path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return _open_regular(path)
     except StorageError as error:
+        if error.errno is None:
+            raise MissingChunkError("what is there is no file", chunk=path.name) from error
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise MissingChunkError("the chunk file is gone", chunk=path.name) from error
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise MissingChunkError("what is there is no file", chunk=path.name)
-    return descriptor
 
 
 def close(descriptor: int) -> None:
@@ -143,7 +146,7 @@ def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
     TruncatedChunkError
         The file ends before them.
     """
-    with storage_errors("read", name):
+    try:
         data = os.pread(descriptor, length, offset)
         while len(data) < length:
             more = os.pread(descriptor, length - len(data), offset + len(data))
@@ -154,6 +157,8 @@ def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
                     offset=offset,
                 )
             data += more
+    except OSError as error:
+        raise refused("read", name, error) from error
     return data
 
 
@@ -190,14 +195,31 @@ def mapped(path: Path) -> pa.Buffer:
 
     The file must not become shorter while the memory is in use: the system would end the process.
     """
+    close(_open_regular(path))
     with storage_errors("map", path), contextlib.closing(pa.memory_map(str(path))) as file:
         return file.read_buffer()
 
 
 def contents(path: Path) -> bytes:
-    """Return all bytes of a small file."""
-    with storage_errors("read", path):
-        return path.read_bytes()
+    """Return all bytes of a file that is not large."""
+    descriptor = _open_regular(path)
+    try:
+        size = size_of(descriptor)
+        if size > _MOST_CONTENTS:
+            raise StorageError(f"{path} has {size} bytes, which makes no sense")
+        return read_exactly(descriptor, 0, size, path.name)
+    finally:
+        close(descriptor)
+
+
+def _open_regular(path: Path) -> int:
+    """Open a file for reading that must be one: no link, and nothing that can be waited for."""
+    with storage_errors("open", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path} is no file")
+    return descriptor
 
 
 def put(path: Path, data: Buffer | pa.Buffer) -> None:

@@ -6,8 +6,6 @@ import threading
 import uuid
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,36 +36,34 @@ class ChunkReader:
         self.root = root
         self._most_open = most_open
         self._idle: OrderedDict[str, list[int]] = OrderedDict()
+        self._n_idle = 0
         self._mutex = threading.Lock()
         self._headers: dict[str, Header] = {}
         _readers.add(self)
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
-        """Lend a descriptor of a chunk; while it is lent, nobody else uses or closes it."""
+    def _lend(self, name: str) -> int:
+        """Lend a descriptor of a chunk; until it is given back, nobody else uses or closes it."""
         with self._mutex:
             if self._closed:
                 raise StoreClosedError("the store is closed")
-            idle = self._idle.pop(name, [])
-            descriptor = idle.pop() if idle else -1
+            idle = self._idle.get(name)
             if idle:
-                self._idle[name] = idle
-        if descriptor < 0:
-            descriptor = files.open_to_read(files.chunk_path(self.root, name))
-        try:
-            yield descriptor
-        finally:
-            self._give_back(name, descriptor)
+                self._n_idle -= 1
+                return idle.pop()
+        return files.open_to_read(files.chunk_path(self.root, name))
 
     def _give_back(self, name: str, descriptor: int) -> None:
         surplus: list[int] = []
         with self._mutex:
             self._idle.setdefault(name, []).append(descriptor)
             self._idle.move_to_end(name)
+            self._n_idle += 1
             bound = 0 if self._closed else self._most_open
-            while sum(map(len, self._idle.values())) > bound:
+            while self._n_idle > bound:
                 oldest = next(iter(self._idle))
-                surplus.append(self._idle[oldest].pop(0))
+                if self._idle[oldest]:
+                    surplus.append(self._idle[oldest].pop(0))
+                    self._n_idle -= 1
                 if not self._idle[oldest]:
                     del self._idle[oldest]
         for unused in surplus:
@@ -81,18 +77,27 @@ class ChunkReader:
         MissingChunkError, TruncatedChunkError
             They are not there.
         """
-        with self._opened(name) as descriptor:
+        descriptor = self._lend(name)
+        try:
             return files.read_exactly(descriptor, offset, length, name)
+        finally:
+            self._give_back(name, descriptor)
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with the bytes of a chunk from an offset on."""
-        with self._opened(name) as descriptor:
+        descriptor = self._lend(name)
+        try:
             files.read_into(descriptor, offset, buffer, name)
+        finally:
+            self._give_back(name, descriptor)
 
     def size(self, name: str) -> int:
         """Return the size of a chunk file in bytes."""
-        with self._opened(name) as descriptor:
+        descriptor = self._lend(name)
+        try:
             return files.size_of(descriptor)
+        finally:
+            self._give_back(name, descriptor)
 
     def header(self, name: str) -> Header:
         """Return the header of a chunk, read once."""
@@ -145,6 +150,7 @@ class ChunkReader:
             self._closed = True
             descriptors = [d for idle in self._idle.values() for d in idle]
             self._idle.clear()
+            self._n_idle = 0
         for descriptor in descriptors:
             files.close(descriptor)
 

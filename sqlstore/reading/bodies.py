@@ -56,11 +56,10 @@ class Bodies:
         if which is None and count and self.length.min() > INLINE:
             words[:, 1] = _words_at(self.held.buffers[0])[offset]
         else:
-            is_short = self.length <= INLINE
-            for number, buffer in enumerate(self.held.buffers):
-                mine = True if which is None else which == number
-                _put_prefixes(words, buffer, offset, np.flatnonzero(mine & ~is_short))
-                _put_inline(words, buffer, offset, np.flatnonzero(mine & is_short))
+            for buffer, rows in self.held.by_buffer():
+                is_short = self.length[rows] <= INLINE
+                _put_prefixes(words, buffer, offset, rows[~is_short])
+                _put_inline(words, buffer, offset, rows[is_short])
         valid = None if self.present is None else validity(self.present)
         buffers = [valid, pa.py_buffer(words), *self.held.buffers]
         return pa.Array.from_buffers(pa.binary_view(), count, buffers)
@@ -87,7 +86,7 @@ class Bodies:
         memory = [memoryview(buffer).cast("B") for buffer in self.held.buffers]
         starts, lengths = self.held.offset.tolist(), self.length.tolist()
         if self.held.which is None:
-            (only,) = memory
+            only = memory[0] if memory else memoryview(b"")
             found = [only[o : o + n] for o, n in zip(starts, lengths, strict=True)]
         else:
             places = zip(self.held.which.tolist(), starts, lengths, strict=True)
@@ -96,6 +95,9 @@ class Bodies:
             return list(found)
         here = self.present.tolist()
         return [one if is_here else None for one, is_here in zip(found, here, strict=True)]
+
+
+NO_BODIES: Final = Bodies(Held([], None, np.empty(0, np.int64)), np.empty(0, np.int64))
 
 
 def _words_at(buffer: pa.Buffer) -> NDArray[np.uint32]:

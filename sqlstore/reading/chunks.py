@@ -213,9 +213,10 @@ class ReadChunks(Chunks):
         name = self._names.get(chunk)
         if name is None:
             known = self.known[chunk]
-            name = self._names[chunk] = known.name
+            name = known.name
             header = self._reader.read(name, 0, HEADER_SIZE)
             _check_header(header, name, self._store, known.uuid)
+            self._names[chunk] = name
         return name
 
     def piece(self, chunk: int, offset: int, length: int) -> bytes:

@@ -125,10 +125,7 @@ class FieldValues:
         if compression >= LOST:
             self._refuse_lost(record, compression)
             return None
-        try:
-            data = self._chunks.piece(chunk, offset, length)
-        except CorruptChunkError as error:
-            raise self._located(error, record, chunk, offset) from error
+        data = self.piece(record, chunk, offset, length)
         if self._always or not self._known[record]:
             if self._verify != "never" and zlib.crc32(data) != crc:
                 raise self._mismatch(record, chunk, offset, length)
@@ -178,11 +175,18 @@ class FieldValues:
             found = 0
             for start in range(offset, offset + length, _CHECKED_AT_ONCE):
                 count = min(_CHECKED_AT_ONCE, offset + length - start)
-                found = zlib.crc32(self._chunks.piece(chunk, start, count), found)
+                found = zlib.crc32(self.piece(record, chunk, start, count), found)
             if found != crc:
                 raise self._mismatch(record, chunk, offset, length)
             self._known[record] = 1
         return chunk, offset
+
+    def piece(self, record: int, chunk: int, offset: int, length: int) -> Buffer:
+        """Return bytes of a chunk that belong to a record."""
+        try:
+            return self._chunks.piece(chunk, offset, length)
+        except CorruptChunkError as error:
+            raise self._located(error, record, chunk, offset) from error
 
     def _damaged_row(self, record: int) -> CorruptCacheError:
         return CorruptCacheError(

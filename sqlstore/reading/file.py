@@ -83,4 +83,4 @@ class ValueFile(io.RawIOBase):
         if self._place is None:
             return self._whole[start : start + count]
         chunk, offset = self._place
-        return self._source.piece(chunk, offset + start, count)
+        return self._source.piece(self._record, self._field, chunk, offset + start, count)

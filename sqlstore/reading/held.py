@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,6 +37,16 @@ class Held:
         """Return some of the pieces, chosen by position or by a mask."""
         which = None if self.which is None else self.which[chosen]
         return Held(self.buffers, which, self.offset[chosen])
+
+    def by_buffer(self) -> Iterator[tuple[pa.Buffer, NDArray[np.int64]]]:
+        """Return every buffer with the positions of the pieces in it."""
+        if self.which is None:
+            yield from ((buffer, np.arange(len(self.offset))) for buffer in self.buffers)
+            return
+        order = np.argsort(self.which, kind="stable")
+        bounds = np.searchsorted(self.which[order], np.arange(len(self.buffers) + 1)).tolist()
+        for buffer, (start, stop) in zip(self.buffers, pairwise(bounds), strict=True):
+            yield buffer, order[start:stop]
 
     def widened(self, present: NDArray[np.bool_]) -> Held:
         """Return pieces for more values; those that are not present begin at 0."""
