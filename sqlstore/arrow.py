@@ -1,10 +1,12 @@
-"""Arrow arrays over the memory of NumPy arrays.
+"""NumPy arrays as Arrow arrays and the other way, over the same memory.
 
-``pa.array`` would do as well, but imports pandas when it is first called, which takes a quarter of
-a second.
+``pa.array`` and ``to_numpy`` would do as well, but they import pandas when they are first called,
+which takes a quarter of a second.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,3 +26,19 @@ def validity(present: NDArray[np.bool_]) -> pa.Buffer | None:
     if present.all():
         return None
     return pa.py_buffer(np.packbits(present, bitorder="little"))
+
+
+def unsigned(array: pa.Array) -> NDArray[np.unsignedinteger[Any]]:
+    """Return unsigned integers without missing values as a NumPy array."""
+    data = np.frombuffer(array.buffers()[1] or b"", f"<u{array.type.bit_width // 8}")
+    return data[array.offset : array.offset + len(array)]
+
+
+def presence(array: pa.Array) -> NDArray[np.bool_]:
+    """Return which values are not missing."""
+    bitmap = array.buffers()[0]
+    if bitmap is None:
+        return np.ones(len(array), bool)
+    end = array.offset + len(array)
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=end, bitorder="little")
+    return bits[array.offset :].view(bool)

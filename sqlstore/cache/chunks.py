@@ -1,6 +1,6 @@
 """The chunk files by the integers that location rows name them by: 32 bytes for each.
 
-A row is the sequence number and the random part of the file name, a checksum, and the uuid.
+A row is the number and the random part of the file name, the uuid, and a checksum.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlstore.errors import CorruptCacheError, StorageError
 from sqlstore.log import files
 
 _ROW: Final = struct.Struct("<QI16sI")
+_DIGITS: Final = 56  # the highest byte says how many digits the number is written with
 _FILE: Final = "chunks.bin"
 
 
@@ -39,8 +40,9 @@ def write(folder: Path, numbered: dict[int, ChunkFile]) -> None:
 
 
 def _packed(number: int, chunk: ChunkFile) -> bytes:
-    sequence, _, rest = chunk.name.partition("-")
-    row = _ROW.pack(int(sequence), int(rest[:8], 16), chunk.uuid.bytes, 0)[:-4]
+    digits, _, rest = chunk.name.partition("-")
+    sequence = int(digits) | len(digits) << _DIGITS
+    row = _ROW.pack(sequence, int(rest[:8], 16), chunk.uuid.bytes, 0)[:-4]
     return row + struct.pack("<I", zlib.crc32(row, number))
 
 
@@ -76,5 +78,7 @@ class ChunkFiles:
         if len(data) == _ROW.size:
             sequence, random, chunk, crc = _ROW.unpack(data)
             if crc == zlib.crc32(data[:-4], number):
-                return ChunkFile(f"{sequence:06d}-{random:08x}.chunk", uuid.UUID(bytes=chunk))
+                digits, sequence = sequence >> _DIGITS, sequence & ((1 << _DIGITS) - 1)
+                name = f"{sequence:0{digits}d}-{random:08x}.chunk"
+                return ChunkFile(name, uuid.UUID(bytes=chunk))
         raise CorruptCacheError(f"{self._folder} does not say which file chunk {number} is")

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sqlstore.arrow import presence, unsigned
 from sqlstore.errors import CorruptChunkError
 from sqlstore.schema import Column, Field, Schema
 
@@ -193,11 +194,8 @@ def parse_values(batch: pa.RecordBatch, number: int) -> Values:
     if index < 0:
         return no_values(batch.num_rows)
     array = batch.column(index)
-    present = np.ones(len(array), bool)
-    if array.null_count:
-        present = array.is_valid().to_numpy(zero_copy_only=False)
-    children = (array.field(i).to_numpy(zero_copy_only=False) for i in range(len(VALUE_TYPE)))
-    return Values(present, *children)
+    children: list[Any] = [unsigned(array.field(i)) for i in range(len(VALUE_TYPE))]
+    return Values(presence(array), *children)
 
 
 def no_values(count: int) -> Values:

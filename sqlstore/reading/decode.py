@@ -57,7 +57,7 @@ def stacked(source: Source, ids: Ids, field: Field) -> NDArray[Any]:
             return whole
     arrays: list[Any] = decoded(source, ids.tolist(), field)
     _check_alike(arrays, ids, field)
-    return np.stack(arrays)
+    return np.stack(arrays, dtype=arrays[0].dtype)  # which keeps the byte order
 
 
 def _check_alike(arrays: list[Any], ids: Ids, field: Field) -> None:
