@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sqlstore import limits
@@ -83,21 +84,20 @@ class CacheKeeper:
             There is no place for a cache.
         """
         generation = records.store(self._index).generation
-        refused: StorageError | StoreBusyError | None = None
-        for place, may_write in self._places():
-            if place in self._distrusted:
-                continue
+        shared, own = folder.shared(self._root), folder.own(self._root, self._is_of.store)
+        for place in (shared, *own):
             found = self._usable(place, generation)
-            if found is None or found.commit < last.number:
-                if not may_write:
-                    continue
-                try:
-                    found = self._extended(place, generation)
-                except (StorageError, StoreBusyError) as error:
-                    refused = error
-                    continue
-            self._check(found, last)
-            return Cache(place, found)
+            if found is not None and found.commit >= last.number:
+                return self._checked(Cache(place, found), last)
+        refused: StorageError | StoreBusyError | None = None
+        writable = [shared] if folder.is_ours(self._root) else []
+        for place in chain(writable, own, folder.temporary(self._root, self._is_of.store)):
+            try:
+                with folder.locked(place, wait=True):
+                    found = self._filled(place, generation)
+                return self._checked(Cache(place, found), last)
+            except (StorageError, StoreBusyError) as error:
+                refused = error
         raise StorageError(
             f"there is no place for the cache of {self._root}; make one writable, or set "
             "XDG_CACHE_HOME"
@@ -112,14 +112,9 @@ class CacheKeeper:
         except StorageError:  # not ours to remove
             self._distrusted.add(damaged.folder)
 
-    def _places(self) -> Iterator[tuple[Path, bool]]:
-        yield folder.shared(self._root), folder.is_ours(self._root)
-        for place in folder.private(self._root, self._is_of.store):
-            yield place, True
-
     def _usable(self, place: Path, generation: int) -> Manifest | None:
         """Return what a cache holds if it is one of this store and of its history."""
-        found = manifest.load(place)
+        found = None if place in self._distrusted else manifest.load(place)
         if found is None or (found.store, found.generation) != (self._is_of.store, generation):
             return None
         if found.commit == 0:
@@ -128,10 +123,6 @@ class CacheKeeper:
         # that went on from an older copy.
         row = records.commit(self._index, found.commit)
         return found if row is not None and row.uuid == str(found.commit_uuid) else None
-
-    def _extended(self, place: Path, generation: int) -> Manifest:
-        with folder.locked(place, wait=True):
-            return self._filled(place, generation)
 
     def extend_shared(self) -> None:
         """Bring the cache in the store's folder up to date, if that is ours and nobody does it."""
@@ -182,8 +173,9 @@ class CacheKeeper:
                 records.parsed_uuid(row.uuid, self._index.path),
             )
 
-    def _check(self, found: Manifest, last: CommitRow) -> None:
-        """Raise unless the index ends where the log does, as far as the cache has come."""
+    def _checked(self, cache: Cache, last: CommitRow) -> Cache:
+        """Return the cache if the index ends where the log does, as far as the cache has come."""
+        found = cache.manifest
         records_then = last.first_record + last.records
         as_the_log = found.commit == last.number and found.records == records_then
         if not as_the_log and not (found.commit > last.number and found.records >= records_then):
@@ -192,6 +184,7 @@ class CacheKeeper:
                 f"{found.records} records at commit {found.commit}; "
                 f"run `sqlstore rebuild {self._root}`"
             )
+        return cache
 
 
 class CacheFollower:

@@ -7,10 +7,12 @@ ids become a file that is mapped by all processes. Views that arrive in one proc
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -44,14 +46,29 @@ def source_state(source: Source) -> SourceState:
 
 def _source_again(state: SourceState) -> Source:
     how, store, schema, place, edition, seen = state
+    source = Source(how, store, schema)
+    source.resume(place, edition, seen)
+    return source
+
+
+def _shared_source(state: SourceState) -> Source:
+    """Return the source of all views of one store at one commit; it is never closed by hand."""
+    how, store, _, place, edition, seen = state
     key = how, store, place, edition, seen
     with _mutex:
         source = _sources.get(key)
-        if source is None or source.is_closed:
-            source = Source(how, store, schema)
-            source.resume(place, edition, seen)
-            _sources[key] = source
+        if source is None:
+            source = _sources[key] = _source_again(state)
     return source
+
+
+def _unlock_in_child() -> None:
+    """Begin anew with the mutex, which another thread of the parent may have held."""
+    global _mutex
+    _mutex = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def ids_state(source: Source, chosen: range | Ids) -> IdsState:
@@ -60,7 +77,8 @@ def ids_state(source: Source, chosen: range | Ids) -> IdsState:
         return chosen
     if len(chosen) <= _INLINE or source.cache is None:
         return chosen.astype("<i8").tobytes()
-    for place in (source.cache.folder, *folder.private(source.root, source.store)):
+    own, temporary = (make(source.root, source.store) for make in (folder.own, folder.temporary))
+    for place in chain([source.cache.folder], own, temporary):
         try:
             return ids.share(place, chosen)
         except StorageError:
@@ -81,7 +99,7 @@ def view_again(
     names: Sequence[str] | None,
 ) -> Any:
     """Return the view that was pickled."""
-    return make(_source_again(source), _ids_again(chosen), names)
+    return make(_shared_source(source), _ids_again(chosen), names)
 
 
 def store_again(make: Callable[..., Any], source: SourceState, mode: str) -> Any:

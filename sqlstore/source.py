@@ -114,11 +114,6 @@ class Source:
             return self._finder
 
     @property
-    def is_closed(self) -> bool:
-        """Return whether it has been closed."""
-        return self._closed
-
-    @property
     def next_record(self) -> int:
         """Return the id that the next record would get: those below it are visible."""
         return self.seen.records

@@ -43,19 +43,21 @@ def is_ours(root: Path) -> bool:
     return False
 
 
-def private(root: Path, store: uuid.UUID) -> Iterator[Path]:
-    """Return the places outside a store where its cache may lie, the best first.
-
-    The first is in ``sqlstore`` in ``$XDG_CACHE_HOME`` or ``~/.cache`` and serves all processes of
-    this user; the second lasts as long as this process.
-    """
-    name = f"{store}-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}"
+def own(root: Path, store: uuid.UUID) -> list[Path]:
+    """Return this user's own cache folder, in ``$XDG_CACHE_HOME`` or ``~/.cache``, if any."""
     home = os.environ.get("XDG_CACHE_HOME")
     with contextlib.suppress(RuntimeError):  # no home is known
         home = home or str(Path("~/.cache").expanduser())
-    if home:
-        yield Path(home) / "sqlstore" / name
-    yield _temporary(os.getpid()) / name
+    return [Path(home) / "sqlstore" / _name(root, store)] if home else []
+
+
+def temporary(root: Path, store: uuid.UUID) -> Iterator[Path]:
+    """Return a cache folder that lasts as long as this process; it is made when it is asked for."""
+    yield _temporary(os.getpid()) / _name(root, store)
+
+
+def _name(root: Path, store: uuid.UUID) -> str:
+    return f"{store}-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}"
 
 
 @cache
