@@ -23,6 +23,9 @@ tests: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.write
+	$(BIN)/python -m benchmarks.read
+	$(BIN)/python -m benchmarks.opening
+	$(BIN)/python -m benchmarks.reading.steps
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 
 from sqlstore import limits
@@ -91,8 +91,11 @@ class CacheKeeper:
                 return self._checked(Cache(place, found), last)
         refused: StorageError | StoreBusyError | None = None
         writable = [shared] if folder.is_ours(self._root) else []
-        for place in chain(writable, own, folder.temporary(self._root, self._is_of.store)):
+        makers: list[Callable[[], Path]] = [partial(Path, place) for place in (*writable, *own)]
+        makers.append(partial(folder.temporary, self._root, self._is_of.store))
+        for make in makers:
             try:
+                place = make()
                 with folder.locked(place, wait=True):
                     found = self._filled(place, generation)
                 return self._checked(Cache(place, found), last)
@@ -105,6 +108,9 @@ class CacheKeeper:
 
     def discard(self, damaged: Cache) -> None:
         """Never use a cache again that has turned out to be damaged."""
+        if damaged.folder == folder.shared(self._root) and not folder.is_ours(self._root):
+            self._distrusted.add(damaged.folder)
+            return
         try:
             with folder.locked(damaged.folder, wait=True):
                 if manifest.load(damaged.folder) == damaged.manifest:

@@ -25,6 +25,8 @@ COMPRESSIONS: Final[dict[str | None, int]] = {None: 0, "lz4": 1, "zstd": 2, "gzi
 
 NAMES: Final = {number: name for name, number in COMPRESSIONS.items()}
 
+_LZ4: Final = 1
+_PARALLEL_FROM: Final = 8 * limits.KiB  # bytes of a value; smaller ones take turns for the lock
 _LZ4_RATIO: Final = 255
 _LZ4_MOST: Final = 0x7E000000  # bytes that an LZ4 block can hold
 _ZSTD = pa.Codec("zstd")
@@ -127,9 +129,9 @@ def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
 def decompress_many(
     datas: Sequence[Buffer], numbers: Sequence[int], raw_lengths: Sequence[int]
 ) -> list[Buffer]:
-    """Return the values that were compressed, in several threads if they are large.
+    """Return the values that were compressed, in several threads where that helps.
 
-    All of these compressions let go of Python's lock while they work.
+    That is where each is large enough, and not LZ4: it is done before another thread has begun.
 
     Raises
     ------
@@ -137,7 +139,9 @@ def decompress_many(
         One cannot be decompressed; ``error.where["row"]`` says which.
     """
     work = list(zip(range(len(datas)), datas, numbers, raw_lengths, strict=True))
-    if sum(raw_lengths) < limits.PARALLEL_BYTES:
+    n_bytes = sum(raw_lengths)
+    is_slow = _LZ4 not in numbers and n_bytes >= len(work) * _PARALLEL_FROM
+    if n_bytes < limits.PARALLEL_BYTES or not is_slow:
         return [_decompress_row(one) for one in work]
     return threads.spread(_decompress_row, work)
 

@@ -7,12 +7,12 @@ ids become a file that is mapped by all processes. Views that arrive in one proc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -77,13 +77,10 @@ def ids_state(source: Source, chosen: range | Ids) -> IdsState:
         return chosen
     if len(chosen) <= _INLINE or source.cache is None:
         return chosen.astype("<i8").tobytes()
-    own, temporary = (make(source.root, source.store) for make in (folder.own, folder.temporary))
-    for place in chain([source.cache.folder], own, temporary):
-        try:
+    for place in (source.cache.folder, *folder.own(source.root, source.store)):
+        with contextlib.suppress(StorageError):  # not a place that we may write to; the next
             return ids.share(place, chosen)
-        except StorageError:
-            continue  # not a place that we may write to; the next
-    raise StorageError("there is no place for the ids of a pickled view; set XDG_CACHE_HOME")
+    return ids.share(folder.temporary(source.root, source.store), chosen)
 
 
 def _ids_again(state: IdsState) -> range | Ids:

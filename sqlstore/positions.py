@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -52,6 +56,8 @@ def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
 
 
 def _integers(index: NDArray[np.generic], given: ArrayLike, count: int) -> Ids:
+    if index.dtype == np.float64 and isinstance(given, (list, tuple)):
+        index = _of_any_kinds(given, index)
     if isinstance(given, str) or index.dtype == object:
         raise IndexError(f"not positions: {given!r}; choose records by `where`")
     if index.ndim != 1 or (index.size and index.dtype.kind not in "iub"):
@@ -65,6 +71,14 @@ def _integers(index: NDArray[np.generic], given: ArrayLike, count: int) -> Ids:
     if index.dtype.kind == "u" and index.size and int(index.max()) >= count:
         raise IndexError(f"position {index.max()} in a view of {count} records")
     return index.astype(np.int64)
+
+
+def _of_any_kinds(given: Sequence[Any], index: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return integers of several kinds, of which NumPy makes floats, as integers."""
+    try:
+        return np.array([operator.index(one) for one in given], np.int64)
+    except (TypeError, OverflowError):
+        return index
 
 
 def _from_the_end(index: Ids, count: int) -> Ids:

@@ -165,8 +165,11 @@ class Source:
                 self._chunks.known = known
                 check = self.how.verify != "never"
                 self._mirror = Mirror(cache.edition, cache.manifest.parts, check=check)
-            self.cache, self.seen = cache, seen
+            before_it = self.cache
             self._former, self._values = {**self._former, **self._values}, {}
+            if cache is None or before_it is None or cache.edition != before_it.edition:
+                self._former.clear()  # nothing of these files has been checked yet
+            self.cache, self.seen = cache, seen
             before, self.raws = self.raws, {}
             before.clear()
 
@@ -297,12 +300,14 @@ class Source:
         with self._mutex:
             if damaged is None or self.cache is not damaged:
                 return  # another thread has done it
-            self._former.clear()
             self._values.clear()
+            self._former.clear()
             found = manifest.load(damaged.folder)
             if found is None or found == damaged.manifest:
                 self._opened_finder().caches.discard(damaged)
-            self._resume(damaged.folder, damaged.manifest.edition, self.seen)
+                self._attach_from_index(self.seen)
+            else:
+                self._resume(damaged.folder, damaged.manifest.edition, self.seen)
 
     def resume(self, place: Path | None, edition: str, seen: Seen) -> None:
         """See what another process sees, from the cache that it reads from.
@@ -323,6 +328,10 @@ class Source:
             with contextlib.suppress(CorruptCacheError):
                 self.attach(Cache(place, found), seen)
                 return
+        self._attach_from_index(seen)
+
+    def _attach_from_index(self, seen: Seen) -> None:
+        """Read from a cache that the index says is right, made if need be."""
         finder = self._opened_finder()
         finder.follow_rebuild()
         now = finder.commit(seen.commit)

@@ -195,6 +195,8 @@ class View:
         return self.take(cast("ArrayLike", key))
 
     def _id_at(self, position: SupportsIndex) -> int:
+        if isinstance(position, (bool, np.bool_)):
+            raise TypeError(f"a position is an integer, not {position!r}")
         index = operator.index(position)
         try:
             return int(self._record_ids()[index])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import struct
-import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,19 +20,10 @@ from hypothesis import strategies as st
 
 import sqlstore
 from sqlstore import limits
-from sqlstore.cache import manifest, metadata
-from sqlstore.cache.manifest import Manifest
+from sqlstore.cache import metadata
 from sqlstore.cache.seals import seal, seals
-from sqlstore.index.engine import Index
-from sqlstore.log.reader import ChunkReader
-from tests.processes import (
-    append,
-    batches_in,
-    new_store,
-    record_of,
-    records_of,
-    whole_batches,
-)
+from tests.caches import edition, held
+from tests.processes import append, new_store, record_of, records_of, whole_batches
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -51,26 +38,6 @@ def _private_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return new_store(tmp_path / "store")
-
-
-def held(path: Path) -> Manifest:
-    """Return what the cache in a store's folder holds."""
-    found = manifest.load(path / "cache")
-    assert found is not None
-    return found
-
-
-@contextmanager
-def results_of(owner: Any, name: str) -> Iterator[list[Any]]:
-    """Yield a list of all that a function returns inside the block."""
-    real, results = getattr(owner, name), []
-
-    def noted(*arguments: Any, **named: Any) -> Any:
-        results.append(real(*arguments, **named))
-        return results[-1]
-
-    with mock.patch.object(owner, name, noted):
-        yield results
 
 
 # Whatever happens to the cache
@@ -213,7 +180,9 @@ def mixed(count: int) -> list[int]:
 ONE_BY_ONE = [check_metadata, check_values, check_batches]
 number = st.integers(0, 1 << 16)
 kinds = st.integers(0, len(VALUES) - 1)
-commits = st.lists(st.lists(st.tuples(kinds, kinds), min_size=1, max_size=4), max_size=3)
+commits = st.lists(
+    st.lists(st.tuples(kinds, kinds), min_size=1, max_size=4), min_size=1, max_size=3
+)
 actions: st.SearchStrategy[Action] = st.one_of(
     st.tuples(st.just("append"), st.booleans(), commits),
     st.tuples(
@@ -232,7 +201,10 @@ actions: st.SearchStrategy[Action] = st.one_of(
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "empty"
-    fields = {"plain": sqlstore.Field("bytes", None), "packed": "bytes"}
+    fields: dict[str, str | sqlstore.Field] = {
+        "plain": sqlstore.Field("bytes", None),
+        "packed": "bytes",
+    }
     sqlstore.create(path, fields=fields, metadata={"label": "string", "serial": "int64"}).close()
     return path
 
@@ -291,7 +263,7 @@ def test_a_reader_goes_on_when_its_parts_have_been_merged(path: Path) -> None:
         (part,) = held(path).parts
         names_in(mapped)
         append(path, (0, 1), count=100)
-        assert not (path / "cache" / held(path).edition / part.file).exists()
+        assert not (edition(path) / part.file).exists()
         for store in (before, mapped):
             assert names_in(store) == names_of((0, 0, 10))
             store.refresh()
@@ -359,155 +331,6 @@ def test_metadata_over_several_parts_comes_in_the_order_asked_for(
     if chosen and chosen == [*range(chosen[0], chosen[-1] + 1)]:
         assert parted[chosen[0] : chosen[-1] + 1].to_arrow() == expected
     assert [record["name"] for record in parted.fetch(chosen)] == expected["name"].to_pylist()
-
-
-# Whose cache it is
-
-
-def test_a_rebuild_makes_the_cache_anew(path: Path) -> None:
-    append(path, (0, 0), (0, 1))
-    with sqlstore.open(path) as before, sqlstore.open(path) as mapped:
-        first = held(path)
-        assert whole_batches(mapped) == [(0, 0), (0, 1)]
-        sqlstore.rebuild(path)
-        assert batches_in(path) == [(0, 0), (0, 1)]
-        assert held(path).generation != first.generation
-        assert os.listdir(path / "cache" / held(path).edition)
-        assert not (path / "cache" / first.edition).exists()
-        for store in (before, mapped):
-            assert whole_batches(store) == [(0, 0), (0, 1)]
-            store.refresh()
-            assert whole_batches(store) == [(0, 0), (0, 1)]
-
-
-@pytest.mark.parametrize("n_commits", [0, 1, 3, 4])
-def test_a_restored_store_that_goes_on_otherwise_has_another_cache(
-    path: Path, tmp_path: Path, n_commits: int
-) -> None:
-    append(path, (0, 0))
-    shutil.copytree(path, tmp_path / "backup", ignore=shutil.ignore_patterns("cache"))
-    append(path, (0, 1), (0, 2), (0, 3))
-    (path / "cache").rename(tmp_path / "backup" / "cache")  # the one thing that is not restored
-    shutil.rmtree(path)
-    (tmp_path / "backup").rename(path)
-    expected = [(0, 0), *((1, batch) for batch in range(n_commits))]
-    for batch in expected[1:]:
-        append(path, batch)
-    assert batches_in(path) == expected
-    with sqlstore.open(path) as store:
-        assert names_in(store) == names_of(*((*batch, 3) for batch in expected))
-
-
-def test_the_cache_of_another_store_is_not_used(path: Path, tmp_path: Path) -> None:
-    append(path, (0, 0))
-    other = new_store(tmp_path / "other")
-    append(other, (1, 0))
-    shutil.rmtree(path / "cache")
-    shutil.copytree(other / "cache", path / "cache")
-    assert batches_in(path) == [(0, 0)]
-    assert held(path).store != held(other).store
-
-
-def relabelled(path: Path, **changed: object) -> None:
-    """Change what the manifest says, with its checksum."""
-    file = path / "cache" / "manifest.json"
-    found = json.loads(file.read_bytes().partition(b"\n")[0])
-    text = json.dumps({**found, **changed}).encode()
-    file.write_bytes(text + b"\n%08x\n" % zlib.crc32(text))
-
-
-def test_a_cache_of_another_layout_is_replaced(path: Path) -> None:
-    append(path, (0, 0))
-    first = held(path)
-    relabelled(path)
-    assert held(path) == first
-    relabelled(path, layout=manifest.LAYOUT + 1)
-    assert manifest.load(path / "cache") is None
-    assert batches_in(path) == [(0, 0)]
-    assert held(path).edition != first.edition
-    assert not (path / "cache" / first.edition).exists()
-
-
-# What opening costs, and who keeps the cache up
-
-
-def cost_of_opening(path: Path) -> tuple[int, list[int]]:
-    """Return how many tables are read from the log, and how many rows by each statement."""
-    with (
-        results_of(ChunkReader, "table") as tables,
-        results_of(Index, "rows") as statements,
-        sqlstore.open(path) as store,
-    ):
-        assert len(store)
-    return len(tables), [len(rows) for rows in statements]
-
-
-def test_opening_a_store_scans_neither_the_log_nor_the_index(path: Path) -> None:
-    append(path, (0, 0))
-    tables, rows = cost_of_opening(path)
-    assert tables <= 1, "only the first commit, which says what the store is"
-    append(path, *[(0, batch) for batch in range(1, 40)])
-    assert cost_of_opening(path) == (tables, rows)
-    shutil.rmtree(path / "cache")
-    assert cost_of_opening(path)[0] == tables + 40, "nothing was counted"
-
-
-def calls_to_open(path: Path) -> int:
-    """Return how many functions are called to make the cache anew."""
-    shutil.rmtree(path / "cache")
-    n_calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal n_calls
-        n_calls += 1
-
-    sys.setprofile(count)
-    try:
-        store = sqlstore.open(path)
-    finally:
-        sys.setprofile(None)
-    store.close()
-    return n_calls
-
-
-def test_a_cache_is_made_in_time_proportional_to_the_commits(path: Path) -> None:
-    counts = []
-    with sqlstore.open(path, "a") as store, store.writer() as writer:
-        for half in range(2):
-            for batch in range(40):
-                writer.append(record_of(half, batch, 0, 1, 8))
-                writer.commit()
-            counts.append(calls_to_open(path))
-    assert counts[1] <= 2 * counts[0]
-
-
-def test_a_writer_that_closes_leaves_a_current_cache(path: Path) -> None:
-    append(path, (0, 0))
-    with sqlstore.open(path, "a") as store, store.writer() as writer:
-        for batch in range(1, 4):
-            writer.extend(records_of((0, batch)))
-            writer.commit()
-    assert held(path).records == 12
-    with results_of(ChunkReader, "table") as tables:
-        assert len(batches_in(path)) == 4
-    assert len(tables) <= 1
-
-
-@pytest.mark.parametrize("bound", ["CACHE_BEHIND_COMMITS", "CACHE_BEHIND_RECORDS"])
-def test_a_writer_that_stays_open_extends_the_cache_now_and_then(
-    path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
-    monkeypatch.setattr(limits, bound, 4)
-    append(path, (0, 0), count=1)
-    ended = held(path).commit
-    with sqlstore.open(path, "a") as store, store.writer() as writer:
-        behind = []
-        for batch in range(1, 10):
-            writer.append(record_of(0, batch, 0, 1, 64))
-            writer.commit()
-            behind.append(ended + batch - held(path).commit)
-    assert behind == [1, 2, 3, 0, 1, 2, 3, 0, 1]
-    assert held(path).commit == ended + 9
 
 
 # Seals

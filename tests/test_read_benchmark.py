@@ -206,6 +206,8 @@ def test_the_best_of_a_peer_is_what_counts() -> None:
     (aim,) = [aim for aim in targets.AIMS if aim.text == "views of 256, Hugging Face's best"]
     theirs = {"views.again": 4.0, "batch.again": 2.0}
     group = made_up({"views.again": 1.0}, theirs, "huggingface")[0]
+    assert targets.ratio(aim, group.rows[0], group.of("huggingface")) is None
+    group.rows[1].name = aim.row
     assert targets.ratio(aim, group.rows[0], group.of("huggingface")) == 0.5
 
 
@@ -266,8 +268,20 @@ def test_a_fresh_process_tells_its_figures(tmp_path: Path, monkeypatch: pytest.M
     found = fresh.figures(entry, tmp_path, "filter")
     assert 0 < found["open.ms"] < found["filter"]
     monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(RuntimeError, match=r"bare mapped file .* failed in a fresh process"):
+    with pytest.raises(
+        fresh.FreshProcessError, match=r"bare mapped file .* failed in a fresh process"
+    ):
         fresh.figures(entry, tmp_path, "filter")
+
+
+def test_a_failure_costs_a_figure_and_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "false")
+    monkeypatch.setattr(read, "SMALL", {64: 100})
+    options = ["--small", "--systems", "parquet_table", "--rounds", "1", "--folder", str(tmp_path)]
+    assert read.main(options) == 1
+    assert "Failed: Parquet, columns only, metadata: " in capsys.readouterr().out
 
 
 def test_the_benchmark_runs(

@@ -80,5 +80,6 @@ class ChunkFiles:
             if crc == zlib.crc32(data[:-4], number):
                 digits, sequence = sequence >> _DIGITS, sequence & ((1 << _DIGITS) - 1)
                 name = f"{sequence:0{digits}d}-{random:08x}.chunk"
-                return ChunkFile(name, uuid.UUID(bytes=chunk))
+                if files.CHUNK_NAME.fullmatch(name):
+                    return ChunkFile(name, uuid.UUID(bytes=chunk))
         raise CorruptCacheError(f"{self._folder} does not say which file chunk {number} is")

@@ -51,9 +51,15 @@ def own(root: Path, store: uuid.UUID) -> list[Path]:
     return [Path(home) / "sqlstore" / _name(root, store)] if home else []
 
 
-def temporary(root: Path, store: uuid.UUID) -> Iterator[Path]:
-    """Return a cache folder that lasts as long as this process; it is made when it is asked for."""
-    yield _temporary(os.getpid()) / _name(root, store)
+def temporary(root: Path, store: uuid.UUID) -> Path:
+    """Return a cache folder that lasts as long as this process; made when first asked for.
+
+    Raises
+    ------
+    StorageError
+        It cannot be made.
+    """
+    return _temporary(os.getpid()) / _name(root, store)
 
 
 def _name(root: Path, store: uuid.UUID) -> str:
@@ -65,7 +71,9 @@ def _temporary(process: int) -> Path:
     """Return a folder that this process, and not a forked child, removes when it ends."""
     from multiprocessing.util import Finalize  # pool workers do not run what `atexit` knows
 
-    folder = Path(tempfile.mkdtemp(prefix="sqlstore-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    parent = _MEMORY if _MEMORY.is_dir() else None
+    with files.storage_errors("create", parent or "a temporary folder"):
+        folder = Path(tempfile.mkdtemp(prefix="sqlstore-", dir=parent))
 
     def remove() -> None:
         if os.getpid() == process:

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import StaticPool
@@ -15,7 +14,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from sqlstore.errors import QueryError, SqlstoreError
 from sqlstore.index.engine import Index
-from sqlstore.index.query import Queries, ranked
+from sqlstore.index.query import Queries, ascending, ranked
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
@@ -49,8 +48,7 @@ class Expressions:
         """Return the ids of the records that all criteria hold for, ascending."""
         _check_are_expressions(criteria)
         record = self._table.c.id
-        rows = self._rows(lambda: select(record).where(*criteria).order_by(record))
-        return np.array([row[0] for row in rows], np.int64)
+        return ascending(self._rows(lambda: select(record).where(*criteria)))
 
     def ranks(self, terms: tuple[ColumnElement[Any], ...], count: int) -> tuple[Ids, Ids]:
         """Return the ids of all records, and for each its rank in an order; ties share a rank.

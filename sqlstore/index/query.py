@@ -110,8 +110,9 @@ class Queries:
         QueryError
             The condition is not valid.
         """
-        sql = f"SELECT id FROM records WHERE (\n{_expression(condition)}\n) ORDER BY id"
-        return self._ids(sql, parameters)
+        # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index.
+        sql = f"SELECT id FROM records WHERE (\n{_expression(condition)}\n)"
+        return ascending(self._run(sql, parameters)[1])
 
     def ranks(self, terms: str, parameters: Mapping[str, object]) -> tuple[Ids, Ids]:
         """Return the ids of all records, and for each its rank in an order; ties share a rank.
@@ -138,10 +139,6 @@ class Queries:
             for name, origin, values in zip(names, origins, columns, strict=True)
         ]
         return pa.Table.from_arrays(arrays, names=names)
-
-    def _ids(self, sql: str, parameters: Mapping[str, object]) -> Ids:
-        rows = self._run(sql, parameters)[1]
-        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
     def _run(
         self, sql: str, parameters: Mapping[str, object]
@@ -174,6 +171,14 @@ def _refuse_unused(sql: str, parameters: Mapping[str, object]) -> None:
             f"there is no :{unused[0]} in the SQL; keyword arguments are bound values, as in "
             '`where("label = :label", label="owl")`'
         )
+
+
+def ascending(rows: list[tuple[Any, ...]]) -> Ids:
+    """Return ids in ascending order."""
+    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    if np.any(ids[1:] < ids[:-1]):
+        ids.sort()
+    return ids
 
 
 def ranked(rows: list[tuple[Any, ...]], count: int) -> tuple[Ids, Ids]:
