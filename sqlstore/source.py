@@ -82,7 +82,6 @@ class Source:
         self._reader = ChunkReader(how.root)
         self._chunks: Chunks | None = None
         self._values: dict[str, FieldValues] = {}
-        self._former: dict[str, FieldValues] = {}
         self._own_commit = 0
         self._closed = False
         self._mutex = threading.RLock()
@@ -165,11 +164,8 @@ class Source:
                 self._chunks.known = known
                 check = self.how.verify != "never"
                 self._mirror = Mirror(cache.edition, cache.manifest.parts, check=check)
-            before_it = self.cache
-            self._former, self._values = {**self._former, **self._values}, {}
-            if cache is None or before_it is None or cache.edition != before_it.edition:
-                self._former.clear()  # nothing of these files has been checked yet
             self.cache, self.seen = cache, seen
+            self._values = {}  # its files may be others now: what was checked is checked again
             before, self.raws = self.raws, {}
             before.clear()
 
@@ -261,8 +257,7 @@ class Source:
             if self.cache is None or self._chunks is None:
                 raise RecordNotFoundError("there are no records")
             rows = locations.load(self.cache.edition, field.number, self.seen.records)
-            before = self._former.pop(field.name, None)
-            loaded = FieldValues(field, rows, self._chunks, self.how.verify, before)
+            loaded = FieldValues(field, rows, self._chunks, self.how.verify)
             self._values[field.name] = loaded
             self.raws[field.name] = loaded.raw
             return loaded
@@ -301,7 +296,6 @@ class Source:
             if damaged is None or self.cache is not damaged:
                 return  # another thread has done it
             self._values.clear()
-            self._former.clear()
             found = manifest.load(damaged.folder)
             if found is None or found == damaged.manifest:
                 self._opened_finder().caches.discard(damaged)

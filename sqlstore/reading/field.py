@@ -59,8 +59,6 @@ class FieldValues:
         When the stored bytes are compared with their checksum: ``"once"`` in this process for each
         value, ``"always"``, or ``"never"``. The seal of a row is checked once, except for
         ``"never"``.
-    before
-        The same field with fewer records: what has been checked there is not checked again.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class FieldValues:
         rows: pa.Buffer,
         chunks: Chunks,
         verify: Verify = "once",
-        before: FieldValues | None = None,
     ) -> None:
         self.field = field
         self._count = rows.size // ROW_SIZE
@@ -79,8 +76,6 @@ class FieldValues:
         self._rows = memoryview(rows)
         self._maps = chunks.maps
         self._checked: NDArray[np.uint8] = np.zeros(self._count, np.uint8)
-        if before is not None:
-            self._checked[: before._count] = before._checked
         self._known = self._checked.data
         self._always = verify == "always"
         # What `raw` may return without a further look: nothing where each read is checked.
