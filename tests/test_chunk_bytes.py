@@ -156,7 +156,7 @@ def test_a_batch_names_the_record_that_is_damaged(root: Path, how: Io) -> None:
         assert store.blobs("plain", [3, 9, 1]).to_pylist() == [plain(i) for i in (3, 9, 1)]
 
 
-def test_what_was_checked_is_not_checked_again(root: Path) -> None:
+def test_what_was_checked_is_checked_again_after_a_refresh(root: Path) -> None:
     with sqlstore.open(root, "a") as store, sqlstore.open(root) as other:
         for one in (store, other):
             view = one[10:]
@@ -164,12 +164,15 @@ def test_what_was_checked_is_not_checked_again(root: Path) -> None:
             assert view.blobs("plain", [1])[0].as_py() == plain(11)
         flip(places(root, "plain")[10])
         flip(places(root, "plain")[11])
-        store.extend([{"plain": plain(COUNT), "packed": b""}])
-        other.refresh()
         for one in (store, other):
             assert one.raw(11, "plain") == flipped(plain(11))
             assert one[10:].blobs("plain", [0])[0].as_py() == flipped(plain(10))
+        store.extend([{"plain": plain(COUNT), "packed": b""}])
+        other.refresh()
+        for one in (store, other):
             assert one.raw(COUNT, "plain") == plain(COUNT)
+            with pytest.raises(ChecksumError):
+                one.raw(11, "plain")
     with sqlstore.open(root) as anew, pytest.raises(ChecksumError):
         anew.raw(11, "plain")
 
