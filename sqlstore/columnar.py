@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -292,7 +292,7 @@ def _python_values(field: Field, array: pa.Array) -> list[Any]:
     return [next(dense) if there else None for there in array.is_valid().to_pylist()]
 
 
-def _ndarrays(field: Field, array: pa.Array) -> Sequence[Any]:
+def _ndarrays(field: Field, array: pa.Array) -> Iterable[Any]:
     """Return numbers, lists of numbers, or tensors, none of them missing, as NumPy has them.
 
     Behind the last list there may be more.
@@ -304,11 +304,10 @@ def _ndarrays(field: Field, array: pa.Array) -> Sequence[Any]:
         raise EncodeError(f"a column of {array.type} is no column of arrays", field=field.name)
     if items.null_count:
         raise EncodeError("an array has a null in it, which NumPy does not know", field=field.name)
-    if is_tensor:
-        return array.to_numpy_ndarray()  # type: ignore[no-any-return]
-    numbers = items.to_numpy(zero_copy_only=False)
-    if items is outer:
-        return numbers  # type: ignore[no-any-return]
+    numbers: NDArray[Any]
+    numbers = array.to_numpy_ndarray() if is_tensor else items.to_numpy(zero_copy_only=False)
+    if is_tensor or items is outer:
+        return numbers
     return np.split(numbers, np.cumsum(pc.list_value_length(outer).to_numpy()))
 
 

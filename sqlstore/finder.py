@@ -45,10 +45,9 @@ class Finder:
     def __init__(self, root: Path) -> None:
         self._seen_records = 0
         with contextlib.ExitStack() as opened:
-            self._index = recover.open_index_to_read(root)
-            opened.callback(self._index.close)
-            reader = ChunkReader(root)
-            opened.callback(reader.close)
+            index = recover.open_index_to_read(root)
+            self._index = opened.enter_context(contextlib.closing(index))
+            reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
             self._reader = reader
             versions.check(self._index)
             recover.refuse_behind(self._index, reader)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sqlstore.small import largest
 from sqlstore.types import Ids
 
 
@@ -47,7 +48,7 @@ def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
     if index.dtype != np.int64 or index.ndim != 1:
         index = _integers(index, positions, count)
     # Seen as unsigned, a negative position is a huge one: in the usual case one look is enough.
-    if index.size and index.view(np.uint64).max() >= count:
+    if index.size and largest(index.view(np.uint64)) >= count:
         index = _from_the_end(index, count)
     if not isinstance(ids, range):
         chosen: Ids = ids[index]

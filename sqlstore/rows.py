@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlstore import limits
 from sqlstore.batch import Block, FieldEncoder, duplicate_key, field_block, too_large
@@ -119,7 +119,7 @@ class RowBuffer:
                 elif nullable:
                     values.append(None)
                 else:
-                    raise ValueError("a value is required")  # noqa: TRY301 - as any other misfit
+                    _refuse_missing()
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             name = self._converters[len(values)][0]
             raise SchemaError(str(error), column=name, row=row) from error
@@ -154,3 +154,7 @@ class RowBuffer:
         )
         self.clear()
         return block
+
+
+def _refuse_missing() -> NoReturn:
+    raise ValueError("a value is required")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
 
 import numpy as np
@@ -52,7 +52,7 @@ class View:
     def _set_ids(self, ids: range | Ids) -> None:
         self._ids = ids
         # What `raw` needs, bound once: it is called a million times a second.
-        self._id: Callable[[Any], int] = ids.__getitem__ if isinstance(ids, range) else ids.item
+        self._id: range | memoryview = ids if isinstance(ids, range) else ids.data
         self._raws = self._source.raws
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -249,7 +249,7 @@ class View:
             The bytes are not what was written.
         """
         try:
-            return self._raws[field](self._id(position))
+            return self._raws[field](self._id[position])
         except (LookupError, OverflowError, TypeError, CorruptCacheError):
             return self._raw(position, field)
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -47,13 +48,13 @@ def test_a_run_that_loses_a_record_is_noticed(
     given = list(data.rows)
     make_system = entry.make
 
-    def forgetful(*args: object) -> object:
-        system = make_system(*args)  # type: ignore[arg-type]  # passed through as they came
+    def forgetful(*args: Any) -> Any:
+        system = make_system(*args)
         original = system.read
         monkeypatch.setattr(system, "read", lambda: itertools.islice(original(), 9))
         return system
 
-    broken = Entry(entry.name, entry.style, forgetful, entry.package)  # type: ignore[arg-type]
+    broken = Entry(entry.name, entry.style, forgetful, entry.package)
     with pytest.raises(ValueError, match="another record 9"):
         write.run(broken, tmp_path, data, BATCH, check=True)
     assert data.rows == given

@@ -28,13 +28,6 @@ from tests.processes import append, new_store, record_of, records_of, whole_batc
 Action: TypeAlias = tuple[Any, ...]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _private_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("private")))
-        yield
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return new_store(tmp_path / "store")

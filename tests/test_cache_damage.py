@@ -36,11 +36,7 @@ from tests.processes import (
 
 WRITES: tuple[tuple[Any, str], ...] = ((files, "put"), (files, "write_at"), (Path, "replace"))
 
-
-@pytest.fixture(autouse=True)
-def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))
-    return tmp_path / "private" / "sqlstore"
+pytestmark = pytest.mark.usefixtures("private")
 
 
 @pytest.fixture

@@ -36,12 +36,7 @@ from tests.processes import (
 NOBODY = 65534
 EXPECTED: list[Batch] = [(0, 0), (0, 1), (0, 2)]
 
-
-@pytest.fixture(autouse=True)
-def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of the private caches."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))
-    return tmp_path / "private" / "sqlstore"
+pytestmark = pytest.mark.usefixtures("private")
 
 
 @pytest.fixture

@@ -28,10 +28,7 @@ from tests.processes import (
     whole_batches,
 )
 
-
-@pytest.fixture(autouse=True)
-def _private_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))
+pytestmark = pytest.mark.usefixtures("private")
 
 
 @pytest.fixture

@@ -631,7 +631,8 @@ def test_a_frame_of_a_subclass_is_a_frame(store: sqlstore.Store) -> None:
 def commits(store: sqlstore.Store) -> list[int]:
     """Return how many records each commit holds."""
     table = store.sql("SELECT records FROM commits WHERE records > 0 ORDER BY number")
-    return table["records"].to_pylist()  # type: ignore[no-any-return]
+    counts: list[int] = table["records"].to_pylist()
+    return counts
 
 
 def rows(count: int, **more: Any) -> list[dict[str, Any]]:

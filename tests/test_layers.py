@@ -22,7 +22,7 @@ MODULES = {
 LAYERS: list[list[str]] = [
     [
         "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
-        "arrow", "positions", "progress",
+        "arrow", "positions", "progress", "small",
     ],
     ["columns", "encodings", "compression", "schema"],
     ["log", "index"],

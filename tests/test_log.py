@@ -540,7 +540,8 @@ def stream(*batches: pa.RecordBatch) -> bytes:
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
 
 
 BATCH: Final = pa.record_batch({"x": pa.array([1, 2], pa.int64())})

@@ -21,7 +21,7 @@ from benchmarks.reading.answers import BELOW, check
 from benchmarks.reading.inside import READS
 from benchmarks.reading.measures import BY_KEY, cell, figure
 from benchmarks.reading.memory import disk_bytes, private_bytes
-from benchmarks.reading.protocol import Bodies
+from benchmarks.reading.protocol import Bodies, takes_part, writer_of
 from benchmarks.reading.registry import MODULES, Entry, load
 from benchmarks.reading.results import Group, Results, Row
 from benchmarks.reading.results import load as load_results
@@ -29,7 +29,6 @@ from benchmarks.reading.rounds import Run, interleave
 from benchmarks.reading.sums import each, sum_of, total
 from benchmarks.reading.systems.arrow_file import ArrowFile
 from benchmarks.reading.systems.bare import Bare
-from benchmarks.reading.variant import takes_part, writer_of
 
 ALONE = ("ours", "bare", "arrow_file", "parquet_table", "sqlite_blobs", "one_file_each")
 """The modules that need no package beside sqlstore's own."""

@@ -21,7 +21,8 @@ from sqlstore.log import files
 
 Io: TypeAlias = Literal["mmap", "pread", "memory"]
 IOS: Final[tuple[Io, ...]] = ("mmap", "pread", "memory")
-VERIFY: Final = ("once", "always", "never")
+Verify: TypeAlias = Literal["once", "always", "never"]
+VERIFY: Final[tuple[Verify, ...]] = ("once", "always", "never")
 LINES: Final = b"".join(b"line %d\n" % (number**3) for number in range(2000)) + b"the end"
 """A few times as long as a file reads ahead."""
 LONG: Final = np.random.default_rng(0).bytes(2 * MiB)
@@ -49,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stores(root: Path) -> Iterator[list[Store]]:
-    opened = [sqlstore.open(root, io=how, verify=verify) for how, verify in product(IOS, VERIFY)]  # type: ignore[arg-type]  # VERIFY has nothing else
+    opened = [sqlstore.open(root, io=how, verify=verify) for how, verify in product(IOS, VERIFY)]
     yield opened
     for one in opened:
         one.close()
@@ -213,7 +214,7 @@ def test_what_has_been_checked_is_not_read_whole_again(root: Path, read_bytes: l
 
 @pytest.mark.parametrize("verify", VERIFY)
 @pytest.mark.parametrize("how", IOS)
-def test_a_compressed_value_is_decompressed_once(root: Path, how: Io, verify: Any) -> None:
+def test_a_compressed_value_is_decompressed_once(root: Path, how: Io, verify: Verify) -> None:
     with sqlstore.open(root, io=how, verify=verify) as store:
         real = compression._DECOMPRESS[2]
         calls = mock.Mock(side_effect=real)

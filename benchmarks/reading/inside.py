@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import System, bodied
 from benchmarks.reading.sums import sum_of, total
 
 BATCH = 256
@@ -56,8 +56,6 @@ class Reads:
         opened = system(folder)
         try:
             return self._passes(getattr(opened, self.method), len(data), number)
-        except NotImplementedError:
-            return {}
         finally:
             opened.close()
 
@@ -67,12 +65,14 @@ class Reads:
         # What is tried to learn how fast it is, is not among what is timed.
         tried, order = np.split(order, [min(_TRIED * self.step, count // 4)])
         calls = self._calls(tried)
-        if not calls or read(calls[0]) is None:
+        if not calls:
             return {}
         seconds = _timed(read, calls) / len(calls)
         most = min(_MOST_RECORDS, self.step * max(1, int(_PASS_SECONDS / seconds)))
-        # At least four calls, however long they take.
+        # At least four calls, however long they take; all of them whole, so that the second pass
+        # meets no record that the first has left out.
         chosen = order[: max(most, 4 * self.step)]
+        chosen = chosen[: len(chosen) // self.step * self.step]
         first, again, summed = (self._calls(p) for p in (chosen, *_shuffled(random, chosen)))
         scale = 1e6 / (len(first) * self.step)
         summing: Callable[[Any], int] = sum_of if self.step == 1 else total
@@ -128,12 +128,10 @@ def scan_figures(
     try:
         for key in ("scan.first", "scan.again"):
             start = time.perf_counter()
-            found = sum(map(total, opened.scan()))
+            found = sum(map(total, bodied(opened).scan()))
             figures[key] = data.n_bytes / 1e6 / (time.perf_counter() - start)
             if found != expected:
                 raise ValueError(f"{system.name}: the scan summed up to something else")
-    except NotImplementedError:
-        return {}
     finally:
         opened.close()
     return figures

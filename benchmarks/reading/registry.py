@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import System, writer_of
 from benchmarks.reading.results import OURS
-from benchmarks.reading.variant import writer_of
 
 FOLDER = "benchmarks.reading.systems"
 

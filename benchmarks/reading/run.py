@@ -16,12 +16,11 @@ from benchmarks.reading import fresh
 from benchmarks.reading.answers import check
 from benchmarks.reading.inside import READS, Reads, scan_figures
 from benchmarks.reading.memory import disk_bytes, warm_cache
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import System, takes_part, writer_of
 from benchmarks.reading.registry import Entry, folder_name
 from benchmarks.reading.results import Group, Row
 from benchmarks.reading.rounds import Run, interleave
 from benchmarks.reading.sums import total
-from benchmarks.reading.variant import takes_part, writer_of
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,12 @@ class _Session:
         scanning = {n: self._scanning(e) for n, e in self._taking_part("scan").items()}
         self._interleave("scan", scanning)
         warm_cache(self.place)  # again, since all of them may be more than the memory holds
-        for kind in fresh.KINDS:
-            chosen = self._taking_part(kind)
-            if kind == "filter":  # those that take part in nothing but opening are opened too
-                chosen = {**self._taking_part("open"), **chosen}
-            self._interleave(kind, {n: self._fresh(e, kind) for n, e in chosen.items()})
+        filtering, others = self._taking_part("filter"), self._taking_part("open")
+        kinds = dict.fromkeys(others, "open") | dict.fromkeys(filtering, "filter")
+        opened = others | filtering
+        self._interleave("filter", {n: self._fresh(opened[n], kind) for n, kind in kinds.items()})
+        tables = self._taking_part("metadata")
+        self._interleave("metadata", {n: self._fresh(e, "metadata") for n, e in tables.items()})
         return Group(len(self.data), self.data.size, list(self.rows.values()), self.failures)
 
     def _taking_part(self, group: str) -> dict[str, Entry]:

@@ -21,6 +21,7 @@ from sqlstore.cache.locations import ROW_SIZE
 from sqlstore.reading.bodies import INLINE, Bodies, _words_at
 from sqlstore.reading.field import FieldValues, _place
 from sqlstore.reading.held import Held
+from sqlstore.small import are_all, is_any, smallest
 from sqlstore.types import Ids
 from sqlstore.view import View
 
@@ -104,7 +105,7 @@ def _nothing(_self: View, _position: int, _field: str) -> None:
 
 
 def _id(self: View, position: int, _field: str) -> int:
-    return self._id(position)
+    return self._id[position]
 
 
 def _nothing_inside(_self: FieldValues, _record: int) -> None:
@@ -207,7 +208,7 @@ class Batch:
         ids = self.store._ids_of(positions)
         rows = self.values._table.take(ids, axis=0)
         due = self.values._due(rows, ids)
-        if rows[:, locations.COMPRESSION].any() or due is not None:
+        if is_any(rows[:, locations.COMPRESSION]) or due is not None:
             raise ValueError("these are steps for values that are checked and not compressed")
         return rows, ids
 
@@ -222,7 +223,7 @@ class Batch:
         words[:, 0] = length
         words[:, 2] = 0
         words[:, 3] = held.offset
-        if length.min() <= INLINE or held.which is not None:
+        if smallest(length) <= INLINE or held.which is not None:
             raise ValueError("these are steps for values of one chunk, all of them long")
         return words, held
 
@@ -238,7 +239,7 @@ class Batch:
         held, length = self.held(positions)
         Bodies(held, length)
         size = int(length[0])
-        if not (length == size).all():
+        if not are_all(length == size):
             raise ValueError("these are steps for values of one length")
         return held, size
 

@@ -63,8 +63,8 @@ def _cell(value: object, kind: pa.DataType, most: int) -> str:
         return "true" if value else "false"
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ")
-    if pa.types.is_float32(kind):
-        return str(np.float32(value))  # type: ignore[arg-type]  # shorter than as a double
+    if isinstance(value, float) and pa.types.is_float32(kind):
+        return str(np.float32(value))  # shorter than as a double
     if isinstance(value, bytes):
         return value[:most].hex()
     if isinstance(value, str):

@@ -67,10 +67,10 @@ class Queries:
         self._origins = Origins(index, schema)
         self._next = next_record_id
         self._pinned = -1
-        index.when_opened.append(self._forget)
+        index.when_opened.append(self._begin_anew)
 
-    def _forget(self, connection: sqlite3.Connection) -> None:  # noqa: ARG002 - a new, bare one
-        self._pinned = -1
+    def _begin_anew(self, _: sqlite3.Connection) -> None:
+        self._pinned = -1  # the new connection has no views yet
 
     def pin(self, next_record_id: int) -> None:
         """Hide records with this id or above from now on."""

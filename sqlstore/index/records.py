@@ -16,13 +16,12 @@ from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import SqlValue
 
 
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A row that is what its class declares: a damaged page may hold anything."""
 
-    __slots__ = ()
-
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each is a dataclass
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, {"int": int, "str": str}[str(field.type)]):
                 raise CorruptIndexError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sqlstore.arrow import validity
 from sqlstore.reading.held import Held, Offsets
+from sqlstore.small import are_all, smallest
 from sqlstore.types import Buffer, Ids
 
 INLINE: Final = 12
@@ -53,7 +54,7 @@ class Bodies:
         words[:, 0] = self.length
         words[:, 2] = 0 if which is None else which
         words[:, 3] = offset
-        if which is None and count and self.length.min() > INLINE:
+        if which is None and count and smallest(self.length) > INLINE:
             words[:, 1] = _words_at(self.held.buffers[0])[offset]
         else:
             for buffer, rows in self.held.by_buffer():
@@ -68,7 +69,7 @@ class Bodies:
         """Return the values copied into one Arrow array that keeps nothing else alive."""
         if self.held.which is None and self.present is None and len(self.length):
             size = int(self.length[0])
-            if size and (self.length == size).all():
+            if size and are_all(self.length == size):
                 return self._copied_alike(size)
         return pc.cast(self.views(), pa.large_binary())
 

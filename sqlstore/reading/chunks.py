@@ -23,6 +23,7 @@ from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, Header
 from sqlstore.reading.held import Held
+from sqlstore.small import are_all, largest
 from sqlstore.types import Buffer
 
 _NO_BUFFER: Final = pa.py_buffer(b"")
@@ -119,9 +120,9 @@ class MappedChunks(Chunks):
         if not len(chunk):
             return Held([_NO_BUFFER], None, offset)
         first = int(chunk[0])
-        if (chunk == first).all():
+        if are_all(chunk == first):
             buffer = self._buffers.get(first)
-            if buffer is None or buffer.size < int(offset.max()) + int(length.max()):
+            if buffer is None or buffer.size < largest(offset) + largest(length):
                 buffer = self._buffer(first, int((offset.astype(np.int64) + length).max()))
             return Held([buffer], None, offset)
         numbers, which = np.unique(chunk, return_inverse=True)

@@ -24,6 +24,7 @@ from sqlstore.errors import (
 from sqlstore.limits import MiB
 from sqlstore.reading.bodies import Bodies, with_decompressed
 from sqlstore.reading.held import Held, spread_out
+from sqlstore.small import are_all, is_any
 from sqlstore.types import Buffer, Ids
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class FieldValues:
         rows = self._table.take(ids, axis=0)
         due = self._due(rows, ids)
         compression = rows[:, locations.COMPRESSION]
-        if compression.any():
+        if is_any(compression):
             return self._mixed(rows, ids, due, compression)
         held = self._hold(rows, ids)
         if due is not None:
@@ -228,7 +229,7 @@ class FieldValues:
         if self._verify == "never":
             return None
         known = self._checked.take(ids)
-        if not known.all():
+        if not are_all(known):
             self._check_rows(rows, ids)
         elif not self._always:
             return None
@@ -236,11 +237,11 @@ class FieldValues:
 
     def _check_rows(self, rows: NDArray[np.uint32], ids: Ids) -> None:
         wrong = seals(rows, ids, self.field.number) != rows[:, locations.SEAL]
-        if wrong.any():
+        if is_any(wrong):
             raise self._damaged_row(int(ids[wrong][0]))
         plain = rows[:, locations.COMPRESSION] == 0
         wrong = plain & (rows[:, locations.LENGTH] != rows[:, locations.RAW_LENGTH])
-        if wrong.any():
+        if is_any(wrong):
             self.stored(int(ids[wrong][0]))  # raises what is wrong
 
     def _check_bodies(
@@ -272,10 +273,10 @@ class FieldValues:
         compression: NDArray[np.uint32],
     ) -> Bodies:
         """Return values of which some are compressed or missing."""
-        if (lost := compression == LOST).any():
+        if is_any(lost := compression == LOST):
             self._refuse_lost(int(ids[lost][0]), LOST)
         present = compression != ABSENT
-        if present.all():
+        if are_all(present):
             return self._unpacked(rows, ids, due)
         here = self._unpacked(rows[present], ids[present], None if due is None else due[present])
         if due is not None:

@@ -16,7 +16,7 @@ from acumenindexer.main import Chunk, parallel_split_into_chunks
 from numpy.typing import NDArray
 
 from benchmarks.data import ARROW_SCHEMA, NAMES, Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import sync_tree
 
 _CHUNK_BYTES = 1 << 30
@@ -24,7 +24,7 @@ _PLACE = ["ai:chunk_name", "ai:offset_bytes", "ai:size_bytes", "ai:shape"]
 _PIECE = 64
 
 
-class Acumenindexer(System):
+class Acumenindexer(Bodied):
     """Mapped chunks, and only the columns of the index that say where a record lies.
 
     `read_from_index` takes a row of the index for every record. A row of four columns of one type

@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _WRITE = "group_size:1,uncompressed"
@@ -19,7 +19,7 @@ _READ = "readahead_buffer_size:0,max_parallelism:0"
 _PIECE_BYTES = 2 << 20
 
 
-class ArrayRecord(System):
+class ArrayRecord(Bodied):
     """The options that its reader names for random access.
 
     One record is read by `seek` and `read`: `read` of a list of one goes through threads, which

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmarks.data import NAMES, Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Viewed
 from benchmarks.reading.sidecar import sync_file
 
 FILE = "records.arrow"
 _SCANNED = 1024
 
 
-class ArrowFile(System):
+class ArrowFile(Viewed):
     """Bodies as one `large_binary` array beside the columns, in one record batch."""
 
     name = "Arrow IPC file"

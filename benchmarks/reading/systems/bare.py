@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Viewed
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_file, write_sidecar
 
 BODIES, BOUNDS = "bodies", "bounds.npy"
@@ -19,7 +19,7 @@ _SCANNED = 1024
 _PREFIX = 4  # bytes of a value that an Arrow view carries itself
 
 
-class Bare(System):
+class Bare(Viewed):
     """Bodies back to back, their bounds as a NumPy array, both mapped.
 
     What the bodies need for views is that each is longer than 12 bytes, and the file below 2 GiB.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Bodied
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _SPEC = {"body": "bytes"}
@@ -19,7 +19,7 @@ _MASK = ("body",)
 _SCANNED_BYTES = 1 << 20
 
 
-class Granular(System):
+class Granular(Bodied):
     """`DatasetReader` with a mask, so that nothing but the body is read.
 
     The columns are in Parquet: granular decodes values one by one, and takes ten times as long to

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import ARROW_SCHEMA, NAMES, Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Bodied
 from benchmarks.reading.sidecar import sync_file
 
 FILE = "records.h5"
@@ -20,7 +20,7 @@ _SCANNED_BYTES = 1 << 20
 _GATHERED = 8192  # bodies up to this size are faster by one selection than one by one
 
 
-class Hdf5(System):
+class Hdf5(Bodied):
     """Bodies as rows of one contiguous dataset, which all must have one length; columns beside it.
 
     This is the best it can do: chunks, or bodies back to back with their ends, are slower.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data import NAMES
 from benchmarks.data import Dataset as Records
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodies, Body, Viewed
 from benchmarks.reading.sidecar import sync_tree
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,7 +31,7 @@ _PIECE = 1000
 _MOST_BATCH_BYTES = 1 << 30  # offsets have 32 bits
 
 
-class HuggingFace(System):
+class HuggingFace(Viewed):
     """As its documentation shows: `save_to_disk`, `load_from_disk`, and the format "arrow"."""
 
     name = "HuggingFace datasets"
@@ -76,7 +76,7 @@ class HuggingFace(System):
         del self.bodies, self.dataset
 
 
-class HuggingFaceTable(System):
+class HuggingFaceTable(Viewed):
     """The Arrow table behind a data set, written as one record batch, so that `take` is quick.
 
     With the batches of 1,000 that `save_to_disk` writes, `take` has to put all of them together.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import ARROW_SCHEMA, NAMES, Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import sync_tree
 
 _ENCODING = {
@@ -22,7 +22,7 @@ _BODY = pa.field("body", pa.binary(), metadata=_ENCODING)
 _PIECE_BYTES = 2 << 20
 
 
-class Lance(System):
+class Lance(Bodied):
     """A plain binary column, not compressed and in small blocks: scans take a quarter of the time.
 
     Blob columns fetch large bodies faster in a batch, single ones more slowly. A scalar index on

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodies, Body, Viewed
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 # No look-up of newer versions, and no search for the end of a page that only the next samples need.
@@ -26,7 +26,7 @@ _CHUNK_BYTES = "1GB"
 _PIECE = 256
 
 
-class LitData(System):
+class LitData(Viewed):
     """Samples that are nothing but bytes, in one chunk, decoded one by one unless in order.
 
     By default 256 samples are decoded for each that is asked for, which makes random access thirty

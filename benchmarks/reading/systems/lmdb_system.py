@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Viewed
 from benchmarks.reading.sidecar import read_sidecar, records_below, write_sidecar
 
 _MAP_SIZE = 16 << 30  # what it may grow to
@@ -22,7 +22,7 @@ _SCANNED = 1024
 _key = struct.Struct(">Q").pack
 
 
-class Lmdb(System):
+class Lmdb(Viewed):
     """The record number as a big-endian key, one read transaction that stays open.
 
     `get` for each of a batch is faster than `getmulti`, which makes a pair for every value. Views

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _PIECE = 64
@@ -26,7 +26,7 @@ sys.modules.setdefault("streaming.vision", ModuleType("streaming.vision"))
 streaming = import_module("streaming")
 
 
-class MosaicmlStreaming(System):
+class MosaicmlStreaming(Bodied):
     """One column of bytes: whatever else a record holds has to be read for any part of it."""
 
     name = "MosaicML Streaming"

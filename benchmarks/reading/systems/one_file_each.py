@@ -11,14 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Bodied
 from benchmarks.reading.sidecar import read_sidecar, records_below, write_sidecar
 
 _PER_FOLDER = 1000
 _SCANNED = 256
 
 
-class OneFileEach(System):
+class OneFileEach(Bodied):
     """A thousand files per folder, opened relative to a descriptor of the top folder."""
 
     name = "one file per record + Parquet"

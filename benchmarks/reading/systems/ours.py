@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 import sqlstore
 from benchmarks.data import METADATA_TYPES, NAMES, Dataset
-from benchmarks.reading.variant import Variant
+from benchmarks.reading.protocol import Viewed
 
 _READS = frozenset({"single", "batch", "views", "scan"})
 _INDEXED = {**METADATA_TYPES, "width": sqlstore.Column("int32", index=True)}
 
 
-class Sqlstore(Variant):
+class Sqlstore(Viewed):
     """A store as `create` makes it: LZ4, kept raw where that does not help, as it does not here."""
 
     name = "sqlstore"

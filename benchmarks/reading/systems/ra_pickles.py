@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ra_pickles import Reader, Writer
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _PIECE = 64
@@ -22,7 +22,7 @@ _PIECE = 64
 import_module("multiprocessing.synchronize")  # a progress bar does, and importing is not timed
 
 
-class RaPickles(System):
+class RaPickles(Bodied):
     """One file, as its files are read in the order of the random names that they get.
 
     `get_multi_in_parallel` is left aside: it returns bodies in any order, and is slower.

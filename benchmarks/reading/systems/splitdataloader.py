@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from splitdataloader import SplitDataLoader, write_split_data
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _MOST_BINS = 128
 _PIECE = 64
 
 
-class Splitdataloader(System):
+class Splitdataloader(Bodied):
     """Bins that hold a run of records each, so that they can be read bin after bin, in order.
 
     The library deals packets out to the bins in turn, and reads whole bins fastest. Packets are

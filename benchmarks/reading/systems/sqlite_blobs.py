@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import ARROW_SCHEMA, NAMES, Dataset
-from benchmarks.reading.protocol import System
+from benchmarks.reading.protocol import Bodied
 from benchmarks.reading.sidecar import sync_file
 
 FILE = "records.sqlite"
@@ -33,7 +33,7 @@ _METADATA = "SELECT label, width, score, taken, valid FROM records ORDER BY id"
 _ALL = "SELECT body FROM bodies ORDER BY id"
 
 
-class SqliteBlobs(System):
+class SqliteBlobs(Bodied):
     """Bodies in a table of their own, so that a scan of the columns does not go through them.
 
     The file is mapped, which halves the time for large bodies, and one transaction stays open: a

@@ -14,14 +14,14 @@ from wids.wids_mmtar import MMIndexedTar
 from wids.wids_tar import TarFileReader
 
 from benchmarks.data import Dataset
-from benchmarks.reading.protocol import Bodies, Body, System
+from benchmarks.reading.protocol import Bodied, Bodies, Body
 from benchmarks.reading.sidecar import read_sidecar, records_below, sync_tree, write_sidecar
 
 _NAME = "bodies.tar"
 _PIECE = 64
 
 
-class _WebDataset(System):
+class _WebDataset(Bodied):
     """The readers that `wids` is made of, as its own data set decodes and looks for shards too."""
 
     def __init__(self, folder: Path) -> None:
