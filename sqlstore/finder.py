@@ -87,7 +87,8 @@ class Finder:
     def seen(self, last: CommitRow) -> Seen:
         """Return what is seen at a commit."""
         commit = records.parsed_uuid(last.uuid, self._index.path)
-        return Seen(last.number, commit, last.first_record + last.records)
+        records_then = last.first_record + last.records
+        return Seen(last.number, commit, records_then, last.chunk, last.offset)
 
     def see(self, n_records: int) -> None:
         """Hide records with this id or above."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast
 
 from sqlstore.log import mounts
+from sqlstore.log.segment import NO_COMMIT
 from sqlstore.reading.field import VERIFY, Verify
 
 Io: TypeAlias = Literal["mmap", "pread", "memory"]
@@ -35,11 +36,26 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The commit that a store is seen at, and how many records there were then."""
+    """The commit that a store is seen at.
+
+    Attributes
+    ----------
+    commit, uuid
+        Its number and its uuid.
+    records
+        How many records there were then.
+    chunk, trailer
+        Where it lies in the log: the integer of the chunk, and the offset of the trailer.
+    """
 
     commit: int
     uuid: uuid.UUID
     records: int
+    chunk: int
+    trailer: int
+
+
+NOTHING_SEEN: Final = Seen(0, NO_COMMIT, 0, 0, 0)
 
 
 def opening(root: Path, io: str | None, verify: str) -> Opening:

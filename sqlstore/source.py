@@ -20,6 +20,7 @@ from sqlstore.caches import Cache
 from sqlstore.encodings import ENCODINGS
 from sqlstore.errors import (
     CorruptCacheError,
+    CorruptChunkError,
     CorruptStoreError,
     DecodeError,
     RecordNotFoundError,
@@ -29,8 +30,7 @@ from sqlstore.finder import Finder
 from sqlstore.forks import ToldOfForks
 from sqlstore.index.records import CommitRow
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import NO_COMMIT
-from sqlstore.opening import Opening, Seen
+from sqlstore.opening import NOTHING_SEEN, Opening, Seen
 from sqlstore.positions import as_array
 from sqlstore.reading.bodies import NO_BODIES, Bodies
 from sqlstore.reading.chunks import Chunks, MappedChunks, ReadChunks
@@ -75,7 +75,7 @@ class Source:
         self.root = how.root
         self.store = store
         self.schema = schema
-        self.seen = Seen(0, NO_COMMIT, 0)
+        self.seen = NOTHING_SEEN
         self.raws: dict[str, Raw] = {}
         self.cache: Cache | None = None
         self._finder = finder
@@ -317,12 +317,26 @@ class Source:
 
     def _resume(self, place: Path, edition: str, seen: Seen) -> None:
         found = manifest.load(place)
-        # An edition only ever grows, along one history.
         if found is not None and found.edition == edition and found.commit >= seen.commit:
             with contextlib.suppress(CorruptCacheError):
                 self.attach(Cache(place, found), seen)
-                return
+                if self._is_in_log(seen):
+                    return
         self._attach_from_index(seen)
+
+    def _is_in_log(self, seen: Seen) -> bool:
+        """Return whether a commit lies where it lay when it was seen.
+
+        An edition only ever grows, but not always along one history: a store can have been put back
+        to what it was, cache and all, and have been written to since.
+        """
+        if self._chunks is None:
+            return False
+        chunk = self._chunks.known[seen.chunk]
+        with contextlib.suppress(CorruptChunkError):
+            trailer = self._reader.trailer(chunk.name, seen.trailer, chunk.uuid)
+            return trailer is not None and trailer.commit == seen.uuid
+        return False
 
     def _attach_from_index(self, seen: Seen) -> None:
         """Read from a cache that the index says is right, made if need be."""

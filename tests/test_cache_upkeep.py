@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pickle
 import shutil
+import sqlite3
 import sys
 import zlib
 from contextlib import ExitStack
@@ -78,6 +81,34 @@ def test_a_restored_store_that_goes_on_otherwise_has_another_cache(
         assert store.to_arrow()["name"].to_pylist() == [
             record["name"] for batch in expected for record in records_of(batch)
         ]
+
+
+@pytest.mark.parametrize("more", [1, 3])
+def test_a_view_of_a_history_that_was_undone_is_not_read_from_what_came_instead(
+    path: Path, tmp_path: Path, more: int
+) -> None:
+    append(path, (0, 0))
+    shutil.copytree(path, tmp_path / "backup")  # with its cache, whose edition goes on
+    append(path, (0, 1), (0, 2))
+    with sqlstore.open(path) as store:
+        pickled = pickle.dumps(store[:])
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / "backup", path)
+    append(path, *((1, batch) for batch in range(more)))
+    with pytest.raises(sqlstore.SqlstoreError, match=r"another history|lacks commit"):
+        pickle.loads(pickled)
+
+
+def test_no_cache_is_made_from_an_index_that_misnames_a_chunk(path: Path) -> None:
+    append(path, (0, 0))
+    shutil.rmtree(path / "cache")
+    shutil.copy(path / "index.sqlite", path.parent / "right")
+    with contextlib.closing(sqlite3.connect(path / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE chunks SET name = '00000x' || substr(name, 7)")
+    with pytest.raises(sqlstore.CorruptIndexError, match=r"calls a chunk '00000x-.*rebuild"):
+        sqlstore.open(path)
+    shutil.copy(path.parent / "right", path / "index.sqlite")
+    assert batches_in(path) == [(0, 0)]
 
 
 def test_the_cache_of_another_store_is_not_used(path: Path, tmp_path: Path) -> None:

@@ -78,6 +78,10 @@ def _appends(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> It
                 chunk=place.name,
                 offset=place.trailer,
             )
+        if not files.CHUNK_NAME.fullmatch(place.name):
+            raise CorruptIndexError(
+                f"the index calls a chunk {place.name!r}; run `sqlstore rebuild`"
+            )
         number, record = place.number, record + place.records
         try:
             batch = table_of(reader, place)
