@@ -33,6 +33,8 @@ class Finder:
     ----------
     root
         The folder of the store.
+    mapped
+        Whether SQLite may map its file, which is faster.
 
     Attributes
     ----------
@@ -42,10 +44,10 @@ class Finder:
         Brings the cache up to the index.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, mapped: bool = False) -> None:
         self._seen_records = 0
         with contextlib.ExitStack() as opened:
-            index = recover.open_index_to_read(root)
+            index = recover.open_index_to_read(root, mapped=mapped)
             self._index = opened.enter_context(contextlib.closing(index))
             reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
             self._reader = reader

@@ -29,8 +29,13 @@ from sqlstore.replay import insert_from_log
 from sqlstore.schema import Schema
 
 
-def open_index_to_read(root: Path) -> Index:
+def open_index_to_read(root: Path, *, mapped: bool = False) -> Index:
     """Open the index for reading; an interrupted transaction is rolled back first.
+
+    Parameters
+    ----------
+    mapped
+        As in `Index`.
 
     Raises
     ------
@@ -39,16 +44,16 @@ def open_index_to_read(root: Path) -> Index:
     """
     path = root / INDEX_NAME
     try:
-        index = _probed(path)
+        index = _probed(path, mapped=mapped)
     except HotJournalError:
         _roll_back_journal(root)
-        index = _probed(path)
+        index = _probed(path, mapped=mapped)
     index.roll_back = lambda: _roll_back_journal(root)
     return index
 
 
-def _probed(path: Path) -> Index:
-    index = Index(path)
+def _probed(path: Path, *, mapped: bool) -> Index:
+    index = Index(path, mapped=mapped)
     try:
         index.rows("SELECT 1 FROM sqlite_schema LIMIT 1")
     except BaseException:

@@ -90,7 +90,7 @@ class Source:
     @classmethod
     def open(cls, how: Opening) -> Source:
         """Open a store as of its newest commit."""
-        finder = Finder(how.root)
+        finder = _finder(how)
         try:
             source = cls(how, finder.identity.store, finder.schema, finder)
             source.refresh()
@@ -108,7 +108,7 @@ class Source:
     def _opened_finder(self) -> Finder:
         with self._mutex:
             if self._finder is None:
-                self._finder = Finder(self.root)
+                self._finder = _finder(self.how)
                 self._finder.see(self.seen.records)
             return self._finder
 
@@ -366,6 +366,10 @@ class Source:
     def _unlock_in_child(self) -> None:
         """Begin anew with the mutex, which another thread of the parent may have held."""
         self._mutex = threading.RLock()
+
+
+def _finder(how: Opening) -> Finder:
+    return Finder(how.root, mapped=how.io == "mmap")
 
 
 _sources = ToldOfForks(Source._unlock_in_child)

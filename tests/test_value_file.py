@@ -172,9 +172,9 @@ def read_bytes() -> Iterator[list[int]]:
         sizes.append(length)
         return exactly(descriptor, offset, length, name)
 
-    def read_into(descriptor: int, offset: int, buffer: memoryview, name: str) -> None:
-        sizes.append(len(buffer))
-        into(descriptor, offset, buffer, name)
+    def read_into(descriptor: int, pieces: list[tuple[int, memoryview]], name: str) -> None:
+        sizes.extend(len(buffer) for _, buffer in pieces)
+        into(descriptor, pieces, name)
 
     with (
         mock.patch.object(files, "read_exactly", read_exactly),

@@ -110,9 +110,11 @@ class Queries:
         QueryError
             The condition is not valid.
         """
-        # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index.
-        sql = f"SELECT id FROM records WHERE (\n{_expression(condition)}\n)"
-        return ascending(self._run(sql, parameters)[1])
+        # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index. And of
+        # the table itself: to compare every id as well takes SQLite a third of the time again.
+        sql = f"SELECT id FROM main.records WHERE (\n{_expression(condition)}\n)"
+        ids = ascending(self._run(sql, parameters)[1])
+        return ids[: np.searchsorted(ids, self._next)]
 
     def ranks(self, terms: str, parameters: Mapping[str, object]) -> tuple[Ids, Ids]:
         """Return the ids of all records, and for each its rank in an order; ties share a rank.

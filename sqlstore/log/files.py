@@ -162,31 +162,32 @@ def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
     return data
 
 
-def read_into(descriptor: int, offset: int, buffer: memoryview, name: str) -> None:
-    """Fill a writable buffer with the bytes of a chunk from an offset on.
+def read_into(descriptor: int, pieces: Iterable[tuple[int, memoryview]], name: str) -> None:
+    """Fill each writable buffer with the bytes of a chunk from an offset on.
 
     Raises
     ------
     TruncatedChunkError
-        The file ends before the buffer is full.
+        The file ends before a buffer is full.
     """
-    done = 0
     with storage_errors("read", name):
-        while done < len(buffer):
-            count = os.preadv(descriptor, [buffer[done:]], offset + done)
-            if not count:
-                raise TruncatedChunkError(
-                    f"the file ends at byte {offset + done}, {len(buffer)} bytes were expected",
-                    chunk=name,
-                    offset=offset,
-                )
-            done += count
+        for offset, buffer in pieces:
+            done = os.preadv(descriptor, [buffer], offset)
+            while done < len(buffer):
+                more = os.preadv(descriptor, [buffer[done:]], offset + done)
+                if not more:
+                    raise TruncatedChunkError(
+                        f"the file ends at byte {offset + done}, {len(buffer)} bytes were expected",
+                        chunk=name,
+                        offset=offset,
+                    )
+                done += more
 
 
 def read_whole(descriptor: int, size: int, name: str) -> pa.Buffer:
     """Return the first bytes of a chunk, read into memory of its own."""
     memory = np.empty(size, np.uint8)
-    read_into(descriptor, 0, memory.data, name)
+    read_into(descriptor, [(0, memory.data)], name)
     return pa.py_buffer(memory)
 
 

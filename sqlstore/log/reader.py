@@ -6,6 +6,7 @@ import threading
 import uuid
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,11 +84,11 @@ class ChunkReader:
         finally:
             self._give_back(name, descriptor)
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes of a chunk from an offset on."""
+    def read_into(self, name: str, pieces: Iterable[tuple[int, memoryview]]) -> None:
+        """Fill each buffer with the bytes of a chunk from an offset on."""
         descriptor = self._lend(name)
         try:
-            files.read_into(descriptor, offset, buffer, name)
+            files.read_into(descriptor, pieces, name)
         finally:
             self._give_back(name, descriptor)
 

@@ -6,9 +6,10 @@ for. Both give the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +24,11 @@ from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, Header
 from sqlstore.reading.held import Held
+from sqlstore.reading.runs import Runs, runs_of
 from sqlstore.small import are_all, largest
 from sqlstore.types import Buffer
 
 _NO_BUFFER: Final = pa.py_buffer(b"")
-_LARGEST_BUFFER: Final = 1 << 30  # offsets in a buffer have 31 bits
 
 
 class Chunks(ABC):
@@ -228,66 +229,29 @@ class ReadChunks(Chunks):
         self, chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
     ) -> Held:
         """Read pieces of chunks in the order in which they lie, near ones with one read."""
+        if not len(chunk):
+            return Held([_NO_BUFFER], None, offset)
         order = np.lexsort((offset, chunk))
-        runs = _merged(chunk[order], offset[order], length[order])
-        memories = [np.empty(size, np.uint8) for size in _shared_out(runs)]
-        for run in runs:
-            memory = memories[run.buffer][run.place : run.place + run.end - run.start]
-            self._reader.read_into(self.name(run.chunk), run.start, memory.data)
-        counts = [run.count for run in runs]
-        which, starts = np.empty(len(chunk), np.int32), np.empty(len(chunk), np.int64)
-        which[order] = np.repeat(np.array([run.buffer for run in runs], np.int32), counts)
-        starts[order] = np.repeat([run.start - run.place for run in runs], counts)
+        start = offset[order].astype(np.int64)
+        runs = runs_of(chunk[order].astype(np.int64), start, start + length[order])
+        memories = [np.empty(size, np.uint8) for size in runs.sizes]
+        self._fill([memory.data for memory in memories], runs)
+        which, place = np.empty(len(chunk), np.int32), np.empty(len(chunk), np.int64)
+        which[order] = runs.buffer[runs.of_piece]
+        place[order] = start + (runs.place - runs.start)[runs.of_piece]
         buffers = [pa.py_buffer(memory) for memory in memories]
-        return Held(buffers, which if len(buffers) > 1 else None, offset - starts)
+        return Held(buffers, which if len(buffers) > 1 else None, place)
+
+    def _fill(self, memories: list[memoryview], runs: Runs) -> None:
+        columns = runs.chunk, runs.start, runs.end, runs.buffer, runs.place
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for chunk, group in itertools.groupby(rows, key=itemgetter(0)):
+            pieces = [
+                (start, memories[buffer][place : place + end - start])
+                for _, start, end, buffer, place in group
+            ]
+            self._reader.read_into(self.name(chunk), pieces)
 
     def close(self) -> None:
         """Close every file."""
         self._reader.close()
-
-
-@dataclass(slots=True)
-class _Run:
-    """Pieces that are read at once: ``count`` of them, between two offsets of a chunk.
-
-    They go to a place in one of the buffers.
-    """
-
-    chunk: int
-    start: int
-    end: int
-    count: int
-    buffer: int = 0
-    place: int = 0
-
-
-def _merged(
-    chunk: NDArray[np.uint32], offset: NDArray[np.uint32], length: NDArray[np.uint32]
-) -> list[_Run]:
-    """Return the reads for pieces that are sorted by chunk and offset."""
-    runs: list[_Run] = []
-    for number, start, size in zip(chunk.tolist(), offset.tolist(), length.tolist(), strict=True):
-        last = runs[-1] if runs else None
-        if (
-            last is not None
-            and last.chunk == number
-            and start <= last.end + limits.MERGE_GAP
-            and (start + size <= last.end or start + size - last.start <= limits.MERGE_BYTES)
-        ):
-            last.end = max(last.end, start + size)
-            last.count += 1
-        else:
-            runs.append(_Run(number, start, start + size, 1))
-    return runs
-
-
-def _shared_out(runs: list[_Run]) -> list[int]:
-    """Give every run its place in as few buffers as can be, and return the sizes of these."""
-    sizes = [0]
-    for run in runs:
-        size = run.end - run.start
-        if sizes[-1] and sizes[-1] + size > _LARGEST_BUFFER:
-            sizes.append(0)
-        run.buffer, run.place = len(sizes) - 1, sizes[-1]
-        sizes[-1] += size
-    return sizes

@@ -249,11 +249,12 @@ class FieldValues:
     ) -> None:
         """Compare stored bytes with their checksums; all rows have a value."""
         part = Bodies(held.some(due), rows[due, locations.LENGTH])
-        expected = rows[due, locations.CRC].tolist()
-        for place, data, crc in zip(np.flatnonzero(due), part.each(), expected, strict=True):
-            if zlib.crc32(data or b"") != crc:
-                chunk, offset, length = rows[place, : locations.LENGTH + 1].tolist()
-                raise self._mismatch(int(ids[place]), chunk, offset, length)
+        found = [zlib.crc32(data) for data in part.each() if data is not None]
+        wrong = rows[due, locations.CRC] != found
+        if is_any(wrong):
+            place = np.flatnonzero(due)[wrong][0]
+            chunk, offset, length = rows[place, : locations.LENGTH + 1].tolist()
+            raise self._mismatch(int(ids[place]), chunk, offset, length)
         self._checked[ids] = 1
 
     def _hold(self, rows: NDArray[np.uint32], ids: Ids) -> Held:
