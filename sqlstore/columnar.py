@@ -23,6 +23,7 @@ from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import Buffer, SqlValue
+from sqlstore.view import View
 
 _Column: TypeAlias = "pa.Array | list[Any]"
 """Plain Arrow values, or Python objects of any kind."""
@@ -33,13 +34,23 @@ _TEXT_OR_BYTES = ("bytes", "utf8")
 
 
 def is_tabular(data: object) -> bool:
-    """Return whether these are records in columns: Arrow's classes, or a pandas DataFrame."""
-    return isinstance(data, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)) or _is_frame(data)
+    """Return whether these are records in columns: an Arrow stream, or a pandas DataFrame.
+
+    A view has a stream too, but of its metadata only, and a pandas Series may hold mappings: they
+    are taken record by record.
+    """
+    if isinstance(data, View) or _is_of_pandas(data, "Series"):
+        return False
+    return hasattr(data, "__arrow_c_stream__") or _is_frame(data)
 
 
 def _is_frame(data: object) -> bool:
+    return _is_of_pandas(data, "DataFrame")
+
+
+def _is_of_pandas(data: object, name: str) -> bool:
     return any(
-        kind.__name__ == "DataFrame" and kind.__module__.startswith("pandas")
+        kind.__name__ == name and kind.__module__.startswith("pandas")
         for kind in type(data).__mro__
     )
 
@@ -50,7 +61,8 @@ def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Ite
     Parameters
     ----------
     data
-        Arrow table, record batch or reader, or pandas DataFrame (its index is not used).
+        Arrow table, record batch or reader, pandas DataFrame (its index is not used), or anything
+        with an Arrow stream.
     most_records, most_bytes
         Limits of a block; a single record may be larger than ``most_bytes``.
 
@@ -59,15 +71,15 @@ def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Ite
     SchemaError
         A column is unknown, missing or does not fit. Rows are counted from the first of ``data``.
     """
-    names = list(data.columns) if _is_frame(data) else data.schema.names
-    _check_names(names, schema)
-    frames = (
-        _frame_pieces(data, schema, most_records)
-        if _is_frame(data)
-        else _arrow_pieces(data, schema, most_records)
-    )
+    if _is_frame(data):  # not by way of Arrow: a column may hold arrays, or values of many kinds
+        _check_names(list(data.columns), schema)
+        pieces = _frame_pieces(data, schema, most_records)
+    else:
+        data = _arrow(data)
+        _check_names(data.schema.names, schema)
+        pieces = _arrow_pieces(data, schema, most_records)
     row = 0
-    for columns, count in frames:
+    for columns, count in pieces:
         for piece, n_piece in _halved(columns, count, most_bytes):
             yield _block(piece, n_piece, schema, row)
             row += n_piece
@@ -78,6 +90,16 @@ def _check_names(names: list[Any], schema: Schema) -> None:
         raise schema.unknown(unknown)
     if len(set(names)) < len(names):
         raise SchemaError("two columns of the table have the same name")
+
+
+def _arrow(data: Any) -> Any:
+    """Return data as one of Arrow's own classes; a stream is not read yet."""
+    if isinstance(data, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
+        return data
+    try:
+        return pa.RecordBatchReader.from_stream(data)
+    except pa.ArrowInvalid as error:
+        raise SchemaError(f"this Arrow stream has no records in it: {error}") from error
 
 
 def _arrow_pieces(data: Any, schema: Schema, most: int) -> Iterator[tuple[_Columns, int]]:
@@ -103,10 +125,17 @@ def _tables(data: Any, most: int) -> Iterator[pa.Table]:
 def _one_array(column: pa.ChunkedArray, name: str, schema: Schema) -> pa.Array:
     """Return the plain values of a column as one array."""
     try:
-        arrays = [plain_arrow(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
+        arrays = [_plain(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
         return arrays[0] if len(arrays) == 1 else pa.concat_arrays(map(_wide, arrays))
     except _MISFIT as error:
         raise _misfit(error, name, schema) from error
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Return plain values, also of a dictionary of views, which Arrow itself cannot decode."""
+    if pa.types.is_dictionary(array.type):
+        return _plain(array.dictionary).take(array.indices)
+    return plain_arrow(array)
 
 
 def _wide(array: pa.Array) -> pa.Array:

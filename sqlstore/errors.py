@@ -20,6 +20,7 @@
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
+    ├── StaleViewError                                a pickled view's ids are not kept any more
     ├── VersionError                                  store and library do not fit together
     │   ├── MigrationRequiredError                    older store: run `sqlstore migrate`
     │   ├── StoreTooNewError                          written by a newer sqlstore
@@ -68,6 +69,7 @@ __all__ = [
     "RecordNotFoundError",
     "SchemaError",
     "SqlstoreError",
+    "StaleViewError",
     "StorageError",
     "StoreBusyError",
     "StoreClosedError",
@@ -190,6 +192,10 @@ class QueryError(SqlstoreError, ValueError):
 
 class RecordNotFoundError(SqlstoreError, LookupError):
     """No record has this id or key."""
+
+
+class StaleViewError(SqlstoreError):
+    """The ids of a pickled view, which lay in a file, are gone; make the view anew."""
 
 
 class VersionError(SqlstoreError):

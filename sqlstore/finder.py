@@ -13,12 +13,18 @@ import pyarrow as pa
 
 from sqlstore import identity, recover
 from sqlstore.caches import CacheKeeper
-from sqlstore.errors import CorruptChunkError, CorruptIndexError, QueryError
+from sqlstore.errors import (
+    CorruptChunkError,
+    CorruptIndexError,
+    QueryError,
+    StoreNotFoundError,
+)
 from sqlstore.index import records, versions
 from sqlstore.index.query import Queries
 from sqlstore.index.records import CommitRow
+from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
-from sqlstore.opening import Seen
+from sqlstore.opening import Opening, Seen
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
@@ -31,10 +37,8 @@ class Finder:
 
     Parameters
     ----------
-    root
-        The folder of the store.
-    mapped
-        Whether SQLite may map its file, which is faster.
+    how
+        Which store, and how it is opened: SQLite maps its file where chunks are mapped.
 
     Attributes
     ----------
@@ -44,10 +48,12 @@ class Finder:
         Brings the cache up to the index.
     """
 
-    def __init__(self, root: Path, *, mapped: bool = False) -> None:
+    def __init__(self, how: Opening) -> None:
+        root = how.root
+        check_still_there(root)
         self._seen_records = 0
         with contextlib.ExitStack() as opened:
-            index = recover.open_index_to_read(root, mapped=mapped)
+            index = recover.open_index_to_read(root, mapped=how.io == "mmap")
             self._index = opened.enter_context(contextlib.closing(index))
             reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
             self._reader = reader
@@ -71,6 +77,7 @@ class Finder:
 
     def follow_rebuild(self) -> None:
         """Open the index that a rebuild has put in the place of the one that is open."""
+        check_still_there(self._index.path.parent)
         with self._index.mutex:
             if self._index.is_replaced():
                 self._index.reopen()
@@ -79,12 +86,9 @@ class Finder:
         """Return the newest commit."""
         return records.last_commit(self._index)
 
-    def commit(self, number: int) -> CommitRow:
-        """Return the commit of this number."""
-        found = records.commit(self._index, number)
-        if found is None:
-            raise CorruptIndexError(f"{self._index.path} lacks commit {number}")
-        return found
+    def commit(self, number: int) -> CommitRow | None:
+        """Return the commit of this number, or None if there is none."""
+        return records.commit(self._index, number)
 
     def seen(self, last: CommitRow) -> Seen:
         """Return what is seen at a commit."""
@@ -114,7 +118,7 @@ class Finder:
         parameters
             What is bound to the ``:name`` in the text.
         """
-        if _is_text(criteria):
+        if _is_text(criteria, "a AND b"):
             ids = self._queries.ids_where(criteria[0], parameters)
         else:
             _refuse_parameters(parameters)
@@ -133,7 +137,7 @@ class Finder:
         numpy.ndarray
             By record id.
         """
-        if _is_text(terms):
+        if _is_text(terms, "a, b DESC"):
             ids, ranks = self._queries.ranks(terms[0], parameters)
         else:
             _refuse_parameters(parameters)
@@ -171,10 +175,37 @@ class Finder:
         self._reader.close()
 
 
-def _is_text(criteria: Sequence[Any]) -> bool:
+def check_still_there(root: Path) -> None:
+    """Raise if the folder of a store that has been opened is not there any more."""
+    chunks = root / files.CHUNKS_FOLDER
+    if not chunks.is_dir():
+        gone = chunks if root.is_dir() else root
+        raise StoreNotFoundError(
+            f"the folder {gone} is gone or was moved; open the store where it lies now"
+        )
+
+
+def all_bound(params: Mapping[str, object] | None, bound: Mapping[str, object]) -> dict[str, Any]:
+    """Return what is bound to SQL text, as a mapping and as keyword arguments.
+
+    Raises
+    ------
+    QueryError
+        A name is in both.
+    """
+    given = params or {}
+    if twice := sorted(set(given) & set(bound)):
+        raise QueryError(f":{twice[0]} is bound twice, in params and as a keyword argument")
+    return {**given, **bound}
+
+
+def _is_text(criteria: Sequence[Any], several: str) -> bool:
     texts = sum(isinstance(one, str) for one in criteria)
     if not criteria or (texts and len(criteria) > 1):
-        raise QueryError("expected one SQL text, or one or more SQLAlchemy expressions")
+        raise QueryError(
+            "expected one SQL text, or one or more SQLAlchemy expressions; "
+            f'write several as one text: "{several}"'
+        )
     return texts == 1
 
 

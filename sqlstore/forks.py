@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+_TIDY_AT: Final = 64
 
 
 class ToldOfForks(Generic[T]):
@@ -27,14 +30,20 @@ class ToldOfForks(Generic[T]):
     def __init__(self, in_child: Callable[[T], None]) -> None:
         self._in_child = in_child
         self._members: list[weakref.ref[T]] = []
+        self._tidy_at = _TIDY_AT
+        self._mutex = threading.RLock()
         os.register_at_fork(after_in_child=self._tell)
 
     def add(self, member: T) -> None:
         """Tell this object, too."""
-        living = [one for one in self._members if one() is not None]
-        self._members = [*living, weakref.ref(member)]
+        with self._mutex:
+            self._members.append(weakref.ref(member))
+            if len(self._members) > self._tidy_at:
+                self._members = [one for one in self._members if one() is not None]
+                self._tidy_at = max(_TIDY_AT, 2 * len(self._members))
 
     def _tell(self) -> None:
+        self._mutex = threading.RLock()  # another thread of the parent may have held it
         for one in self._members:
             member = one()
             if member is not None:

@@ -36,8 +36,10 @@ _mutex = threading.Lock()
 
 
 def source_state(source: Source) -> SourceState:
-    """Return what another process needs to read from the same store at the same commit."""
-    source.check_open()
+    """Return what another process needs to read from the same store at the same commit.
+
+    It can have been closed: what another process reads, it opens for itself.
+    """
     place, edition = None, ""
     if source.cache is not None:
         place, edition = source.cache.folder, source.cache.manifest.edition

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sqlstore.small import largest
 from sqlstore.types import Ids
+
+Positions: TypeAlias = "ArrayLike | slice"
 
 
 def as_array(ids: range | Ids) -> Ids:
@@ -20,7 +22,7 @@ def as_array(ids: range | Ids) -> Ids:
     return ids
 
 
-def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
+def ids_at(ids: range | Ids, positions: Positions) -> Ids:
     """Return the ids at some positions, in the order given; repeats are kept.
 
     Parameters
@@ -28,7 +30,8 @@ def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
     ids
         The sequence.
     positions
-        Integers, negative ones counted from the end, or a boolean mask as long as the sequence.
+        Integers, negative ones counted from the end, a slice, or a boolean mask as long as the
+        sequence.
 
     Returns
     -------
@@ -41,7 +44,7 @@ def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
         A position is not in the sequence, or these are no positions.
     """
     try:
-        index = np.asarray(positions)
+        index = np.asarray(positions)  # of a slice: an object, see `_integers`
     except ValueError as error:
         raise IndexError(f"not positions: {positions!r}") from error
     count = len(ids)
@@ -56,7 +59,9 @@ def ids_at(ids: range | Ids, positions: ArrayLike) -> Ids:
     return index if (ids.start, ids.step) == (0, 1) else ids.start + index * ids.step
 
 
-def _integers(index: NDArray[np.generic], given: ArrayLike, count: int) -> Ids:
+def _integers(index: NDArray[np.generic], given: Positions, count: int) -> Ids:
+    if isinstance(given, slice):
+        return np.arange(*given.indices(count), dtype=np.int64)
     if index.dtype == np.float64 and isinstance(given, (list, tuple)):
         index = _of_any_kinds(given, index)
     if isinstance(given, str) or index.dtype == object:

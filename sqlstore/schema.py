@@ -115,7 +115,12 @@ class Schema:
         try:
             return self.fields[name]
         except KeyError:
-            raise self.unknown([name]) from None
+            if name not in self.columns:
+                raise self.unknown([name]) from None
+            raise UnknownNameError(
+                f"{name!r} is a metadata column, not a field; "
+                f"fields are {', '.join(self.fields) or '-'}"
+            ) from None
 
     def unknown(self, names: Iterable[str]) -> UnknownNameError:
         """Return the error for names that are neither field nor metadata column."""
@@ -140,6 +145,12 @@ def declare(
     SchemaError
         A name, type, encoding or compression is not valid.
     """
+    for given, what, example in (
+        (fields, "fields", '{"image": "png"}'),
+        (metadata, "metadata", '{"label": "string"}'),
+    ):
+        if not isinstance(given, Mapping):
+            raise SchemaError(f"{what} is a mapping such as {example}, not {given!r}")
     _check_names([*fields, *metadata])
     schema = Schema(
         {

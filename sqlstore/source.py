@@ -21,12 +21,14 @@ from sqlstore.encodings import ENCODINGS
 from sqlstore.errors import (
     CorruptCacheError,
     CorruptChunkError,
+    CorruptIndexError,
     CorruptStoreError,
     DecodeError,
+    MissingChunkError,
     RecordNotFoundError,
     StoreClosedError,
 )
-from sqlstore.finder import Finder
+from sqlstore.finder import Finder, check_still_there
 from sqlstore.forks import ToldOfForks
 from sqlstore.index.records import CommitRow
 from sqlstore.log.reader import ChunkReader
@@ -81,6 +83,7 @@ class Source:
         self._finder = finder
         self._reader = ChunkReader(how.root)
         self._chunks: Chunks | None = None
+        self._mirror = Mirror(how.root, ())
         self._values: dict[str, FieldValues] = {}
         self._own_commit = 0
         self._closed = False
@@ -90,7 +93,7 @@ class Source:
     @classmethod
     def open(cls, how: Opening) -> Source:
         """Open a store as of its newest commit."""
-        finder = _finder(how)
+        finder = Finder(how)
         try:
             source = cls(how, finder.identity.store, finder.schema, finder)
             source.refresh()
@@ -108,7 +111,7 @@ class Source:
     def _opened_finder(self) -> Finder:
         with self._mutex:
             if self._finder is None:
-                self._finder = _finder(self.how)
+                self._finder = Finder(self.how)
                 self._finder.see(self.seen.records)
             return self._finder
 
@@ -130,9 +133,33 @@ class Source:
         with self._mutex:
             finder = self._opened_finder()
             finder.follow_rebuild()
+            if self.seen.commit:
+                self._commit_seen(finder)
             last = finder.last_commit() if up_to is None else finder.commit(up_to)
+            if last is None:
+                raise CorruptIndexError(f"the index of {self.root} lacks commit {up_to}")
             if last.number > self.seen.commit:
                 self._see(last)
+
+    def _commit_seen(self, finder: Finder) -> CommitRow:
+        """Return the commit that is seen, as the index has it.
+
+        Raises
+        ------
+        CorruptStoreError
+            It has another one of that number.
+        """
+        found = finder.commit(self.seen.commit)
+        if found is None:
+            raise CorruptIndexError(
+                f"the index of {self.root} lacks commit {self.seen.commit}: it is damaged, or the "
+                "store has another history than when it was opened; open it anew"
+            )
+        if found.uuid != str(self.seen.uuid):
+            raise CorruptStoreError(
+                f"{self.root} has another history than when it was opened; open it anew"
+            )
+        return found
 
     def _see(self, last: CommitRow) -> None:
         finder = self._opened_finder()
@@ -162,8 +189,11 @@ class Source:
                 if self._chunks is None:
                     self._chunks = self._make_chunks(known)
                 self._chunks.known = known
-                check = self.how.verify != "never"
-                self._mirror = Mirror(cache.edition, cache.manifest.parts, check=check)
+                parts = cache.manifest.parts
+                goes_on = self.cache is not None and self.cache.edition == cache.edition
+                self._mirror = (
+                    self._mirror.extended(parts) if goes_on else Mirror(cache.edition, parts)
+                )
             self.cache, self.seen = cache, seen
             self._values = {}  # its files may be others now: what was checked is checked again
             before, self.raws = self.raws, {}
@@ -273,6 +303,9 @@ class Source:
                 if isinstance(error, LostRecordError):
                     self._refuse_lost(np.array([error.where["record"]], np.int64))
                 self._renew(used)
+            except MissingChunkError:
+                check_still_there(self.root)  # or all of the store is gone
+                raise
         return read()
 
     def _refuse_lost(self, ids: Ids) -> bool:
@@ -299,9 +332,9 @@ class Source:
             found = manifest.load(damaged.folder)
             if found is None or found == damaged.manifest:
                 self._opened_finder().caches.discard(damaged)
-                self._attach_from_index(self.seen)
+                self._attach_from_index()
             else:
-                self._resume(damaged.folder, damaged.manifest.edition, self.seen)
+                self._resume(damaged.folder, damaged.manifest.edition)
 
     def resume(self, place: Path | None, edition: str, seen: Seen) -> None:
         """See what another process sees, from the cache that it reads from.
@@ -313,16 +346,16 @@ class Source:
         """
         self.seen = seen
         if place is not None:
-            self._resume(place, edition, seen)
+            self._resume(place, edition)
 
-    def _resume(self, place: Path, edition: str, seen: Seen) -> None:
+    def _resume(self, place: Path, edition: str) -> None:
         found = manifest.load(place)
-        if found is not None and found.edition == edition and found.commit >= seen.commit:
+        if found is not None and found.edition == edition and found.commit >= self.seen.commit:
             with contextlib.suppress(CorruptCacheError):
-                self.attach(Cache(place, found), seen)
-                if self._is_in_log(seen):
+                self.attach(Cache(place, found), self.seen)
+                if self._is_in_log(self.seen):
                     return
-        self._attach_from_index(seen)
+        self._attach_from_index()
 
     def _is_in_log(self, seen: Seen) -> bool:
         """Return whether a commit lies where it lay when it was seen.
@@ -338,16 +371,11 @@ class Source:
             return trailer is not None and trailer.commit == seen.uuid
         return False
 
-    def _attach_from_index(self, seen: Seen) -> None:
+    def _attach_from_index(self) -> None:
         """Read from a cache that the index says is right, made if need be."""
         finder = self._opened_finder()
         finder.follow_rebuild()
-        now = finder.commit(seen.commit)
-        if now.uuid != str(seen.uuid):
-            raise CorruptStoreError(
-                f"{self.root} has another history than when it was opened; open it anew"
-            )
-        self._attach_current(now, seen)
+        self._attach_current(self._commit_seen(finder), self.seen)
 
     def close(self) -> None:
         """Close the index and every chunk."""
@@ -366,10 +394,6 @@ class Source:
     def _unlock_in_child(self) -> None:
         """Begin anew with the mutex, which another thread of the parent may have held."""
         self._mutex = threading.RLock()
-
-
-def _finder(how: Opening) -> Finder:
-    return Finder(how.root, mapped=how.io == "mmap")
 
 
 _sources = ToldOfForks(Source._unlock_in_child)

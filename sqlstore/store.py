@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ from sqlstore.errors import (
     RecordNotFoundError,
     SqlstoreError,
 )
+from sqlstore.finder import all_bound, check_still_there
+from sqlstore.index.engine import INDEX_NAME
 from sqlstore.log import files
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
@@ -58,13 +61,15 @@ class Store(View):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what another process needs to read the store as it is seen here."""
+        self._source.check_open()
         return pickling.store_again, (Store, pickling.source_state(self._source), self.mode)
 
     def _record_ids(self) -> range | Ids:
         self._source.check_open()
-        if self._raws is not self._source.raws:
-            self._set_ids(range(self._source.next_record))
-        return self._ids
+        raws = self._source.raws
+        if self._reads[0] is not raws:
+            self._set_ids(range(self._source.next_record), raws)
+        return super()._record_ids()
 
     def __enter__(self) -> Store:
         return self
@@ -118,8 +123,10 @@ class Store(View):
             record = self._source.finder.id_of_key(key)
             if record is None or record >= self._source.next_record:
                 raise RecordNotFoundError(f"no record has the key {key!r}")
-        if isinstance(record, (bool, np.bool_)):
-            raise TypeError(f"a record id is an integer, not {record!r}")
+        if isinstance(record, (bool, np.bool_)) or not isinstance(record, SupportsIndex):
+            raise TypeError(
+                f"a record id is an integer, not {record!r}; by its key, write get(key=...)"
+            )
         record = operator.index(record)
         if not 0 <= record < self._source.next_record:
             raise RecordNotFoundError("there is no such record", record=record)
@@ -151,7 +158,7 @@ class Store(View):
         QueryError
             The statement is not valid, or would write.
         """
-        return self._source.finder.sql(sql, {**(params or {}), **bound})
+        return self._source.finder.sql(sql, all_bound(params, bound))
 
     def writer(
         self,
@@ -176,6 +183,7 @@ class Store(View):
         self._source.check_open()
         if self.mode != "a":
             raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="a" to append')
+        check_still_there(self.path)
         return Writer(
             self.path,
             self._on_commit,
@@ -197,7 +205,9 @@ class Store(View):
         Parameters
         ----------
         records
-            An iterable of mappings, an Arrow table, record batch or reader, or a pandas DataFrame.
+            An iterable of mappings; or a table: an Arrow table, record batch or reader, a pandas
+            DataFrame, or anything with an Arrow stream, such as a polars DataFrame or a DuckDB
+            relation, which is read piece by piece.
 
         Returns
         -------
@@ -270,6 +280,8 @@ def open(
         There is nothing at this path.
     NotAStoreError
         What is there is not a store.
+    ReadOnlyError
+        It is to be appended to, and the system says that it cannot be written.
     MigrationRequiredError, StoreTooNewError
         Another version of sqlstore is needed.
     """
@@ -283,4 +295,15 @@ def opened(
 ) -> Store:
     """Return the store in a folder; `open` describes the parameters."""
     files.check_has_chunks(root)
+    if mode == "a":
+        _check_writable(root)
     return Store(Source.open(opening(root, io, verify)), mode)
+
+
+def _check_writable(root: Path) -> None:
+    """Raise if the system says that nothing can be appended; what is not there is said later."""
+    for path in (root, root / files.CHUNKS_FOLDER, root / INDEX_NAME):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ReadOnlyError(
+                f'{path} cannot be written; to read the store, open it with mode="r"'
+            )

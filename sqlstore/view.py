@@ -14,11 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from sqlstore import pickling
 from sqlstore.arrow import int64_array
-from sqlstore.errors import CorruptCacheError, MissingPackageError
-from sqlstore.positions import as_array, ids_at
+from sqlstore.errors import (
+    CorruptCacheError,
+    MissingChunkError,
+    MissingPackageError,
+    UnknownNameError,
+)
+from sqlstore.finder import all_bound
+from sqlstore.positions import Positions, as_array, ids_at
 from sqlstore.reading.decode import decoded, stacked
 from sqlstore.reading.file import ValueFile
-from sqlstore.source import Source
+from sqlstore.source import Raw, Source
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
@@ -43,17 +49,16 @@ class View:
         self, source: Source, ids: range | Ids, names: Sequence[str] | None = None
     ) -> None:
         self._source = source
-        self._set_ids(ids)
+        self._set_ids(ids, source.raws)
         self._names = names
         schema = source.schema
         self._fields = [f for name, f in schema.fields.items() if names is None or name in names]
         self._columns = [c for name, c in schema.columns.items() if names is None or name in names]
 
-    def _set_ids(self, ids: range | Ids) -> None:
-        self._ids = ids
-        # What `raw` needs, bound once: it is called a million times a second.
-        self._id: range | memoryview = ids if isinstance(ids, range) else ids.data
-        self._raws = self._source.raws
+    def _set_ids(self, ids: range | Ids, raws: Mapping[str, Raw]) -> None:
+        # What `raw` needs, made once: it is called a million times a second. And set at once, as
+        # other threads may read meanwhile.
+        self._reads = raws, ids if isinstance(ids, range) else ids.data, ids
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what another process needs to read the same records, without SQLite."""
@@ -74,7 +79,7 @@ class View:
         return ids
 
     def _record_ids(self) -> range | Ids:
-        return self._ids
+        return self._reads[2]
 
     def __len__(self) -> int:
         return len(self._record_ids())
@@ -89,13 +94,14 @@ class View:
     def _with(self, ids: range | Ids) -> View:
         return View(self._source, ids, self._names)
 
-    def take(self, positions: ArrayLike) -> View:
+    def take(self, positions: Positions) -> View:
         """Return the records at these positions, in this order; repeats are kept.
 
         Parameters
         ----------
         positions
-            Integers, negative ones counted from the end, or a boolean mask as long as the view.
+            Integers, negative ones counted from the end, a slice, or a boolean mask as long as the
+            view.
 
         Raises
         ------
@@ -104,7 +110,7 @@ class View:
         """
         return self._with(np.array(self._ids_at(positions)))  # the caller's own may change
 
-    def _ids_at(self, positions: ArrayLike) -> Ids:
+    def _ids_at(self, positions: Positions) -> Ids:
         return ids_at(self._record_ids(), positions)
 
     def where(
@@ -128,7 +134,7 @@ class View:
         QueryError
             The condition cannot be run.
         """
-        matching = self._source.finder.ids_where(criteria, {**(params or {}), **bound})
+        matching = self._source.finder.ids_where(criteria, all_bound(params, bound))
         ids = self._record_ids()
         if isinstance(ids, range) and ids.step == 1:
             first, last = np.searchsorted(matching, [ids.start, ids.stop])
@@ -153,13 +159,13 @@ class View:
         params, **bound
             The bound values of the text.
         """
-        ranks = self._source.finder.ranks(terms, {**(params or {}), **bound})
+        ranks = self._source.finder.ranks(terms, all_bound(params, bound))
         ids = self.ids
         return self._with(ids[np.argsort(ranks[ids], kind="stable")])
 
     def limit(self, count: int) -> View:
         """Return the first ``count`` records, or all if there are not as many."""
-        if count < 0:
+        if operator.index(count) < 0:
             raise ValueError(f"a limit of {count} records")
         return self._with(self._record_ids()[:count])
 
@@ -169,11 +175,18 @@ class View:
         Raises
         ------
         UnknownNameError
-            There is no such field or column.
+            There is no such field or column, or this view does not select it.
         """
-        available = self._selected()
-        if unknown := [name for name in names if name not in available]:
-            raise self._source.schema.unknown(unknown)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError('give the names one by one: select("image", "label")')
+        selected, schema = self._selected(), self._source.schema
+        if unknown := [name for name in names if name not in schema.names]:
+            raise schema.unknown(unknown)
+        if others := [repr(name) for name in names if name not in selected]:
+            raise UnknownNameError(
+                f"not among what this view selects: {', '.join(others)}; it selects "
+                f"{', '.join(selected) or 'nothing'}"
+            )
         return View(self._source, self._record_ids(), names)
 
     # What they are
@@ -188,10 +201,11 @@ class View:
             return self._fetch([self._id_at(key)])[0]
         if isinstance(key, slice):
             return self._with(self._record_ids()[key])
-        if isinstance(key, SupportsIndex) and not isinstance(key, (np.ndarray, bool, np.bool_)):
-            return self._fetch([self._id_at(key)])[0]
         if isinstance(key, (bool, np.bool_, str)):
             raise TypeError(f"a position is an integer, a slice, a list or a mask, not {key!r}")
+        # Arrays and tensors have `__index__`, whatever their shape.
+        if isinstance(key, SupportsIndex) and not getattr(key, "ndim", 0):
+            return self._fetch([self._id_at(key)])[0]
         return self.take(cast("ArrayLike", key))
 
     def _id_at(self, position: SupportsIndex) -> int:
@@ -220,7 +234,7 @@ class View:
         for start in range(0, len(ids), _ITERATION_STEP):
             yield from self._fetch([int(i) for i in ids[start : start + _ITERATION_STEP]])
 
-    def fetch(self, positions: ArrayLike) -> list[dict[str, Any]]:
+    def fetch(self, positions: Positions) -> list[dict[str, Any]]:
         """Return the records at these positions, in this order, repeats kept."""
         return self._fetch(self._ids_at(positions).tolist())
 
@@ -230,7 +244,7 @@ class View:
 
     def batches(self, size: int) -> Iterator[View]:
         """Return views of up to ``size`` consecutive records, the last of what is left."""
-        if size < 1:
+        if operator.index(size) < 1:
             raise ValueError(f"batches of {size} records")
         ids = self._record_ids()
         return (self._with(ids[start : start + size]) for start in range(0, len(ids), size))
@@ -249,20 +263,23 @@ class View:
             The bytes are not what was written.
         """
         try:
-            return self._raws[field](self._id[position])
-        except (LookupError, OverflowError, TypeError, CorruptCacheError):
+            raws, ids, _ = self._reads
+            return raws[field](ids[position])
+        except (LookupError, OverflowError, TypeError, CorruptCacheError, MissingChunkError):
             return self._raw(position, field)
 
     def _raw(self, position: SupportsIndex, field: str) -> bytes | None:
         """Do what `raw` does when it is not prepared for it, or finds something wrong."""
         declared = self._source.schema.field(field)
         self._source.check_open()
+        raws = self._source.raws  # before the ids, which may be newer but not older
+        ids = self._record_ids()
         value = self._source.raw(self._id_at(position), declared)
-        self._raws = self._source.raws
+        self._set_ids(ids, raws)
         return value
 
     def blobs(
-        self, field: str, positions: ArrayLike | None = None, *, copy: bool = True
+        self, field: str, positions: Positions | None = None, *, copy: bool = True
     ) -> pa.Array:
         """Return the values of a field, decompressed and not decoded, as one Arrow array.
 
@@ -291,7 +308,7 @@ class View:
         bodies = self._source.bodies(ids, self._source.schema.field(field))
         return bodies.copied() if copy else bodies.views()
 
-    def stack(self, field: str, positions: ArrayLike | None = None) -> NDArray[Any]:
+    def stack(self, field: str, positions: Positions | None = None) -> NDArray[Any]:
         """Return the arrays or images of a field as one array, of shape ``(n, ...)``.
 
         Parameters
@@ -321,7 +338,7 @@ class View:
         record, declared = self._id_at(position), self._source.schema.field(field)
         return io.BufferedReader(ValueFile(self._source, record, declared))
 
-    def _ids_of(self, positions: ArrayLike | None) -> Ids:
+    def _ids_of(self, positions: Positions | None) -> Ids:
         if positions is None:
             return as_array(self._record_ids())
         return self._ids_at(positions)

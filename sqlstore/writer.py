@@ -120,7 +120,9 @@ class Writer:
         Parameters
         ----------
         records
-            An iterable of mappings, an Arrow table, record batch or reader, or a pandas DataFrame.
+            An iterable of mappings; or a table: an Arrow table, record batch or reader, a pandas
+            DataFrame, or anything with an Arrow stream, such as a polars DataFrame or a DuckDB
+            relation, which is read piece by piece.
 
         Raises
         ------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,6 +148,36 @@ def test_the_temporary_cache_goes_with_its_process_and_not_with_a_forked_child(
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60)
     (made,) = done.stdout.split()
     assert not Path(made).exists()
+
+
+KILLED = """
+import os, signal, sys
+import sqlstore
+os.geteuid = lambda: -1  # somebody else
+sqlstore.open(sys.argv[1])
+if len(sys.argv) > 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_behind_is_removed_by_the_next(
+    path: Path, tmp_path: Path
+) -> None:
+    append(path, *EXPECTED)
+    shutil.rmtree(path / "cache")
+    (tmp_path / "private").write_text("not a folder")
+    (scratch := tmp_path / "scratch").mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-c", KILLED, str(path)]
+    killed = subprocess.run([*command, "kill"], check=False, env=environment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = scratch.iterdir()
+    (alive := scratch / "sqlstore-alive").mkdir()
+    with (alive / "in-use").open("w") as held_by_another:
+        fcntl.flock(held_by_another, fcntl.LOCK_EX)
+        subprocess.run(command, check=True, env=environment, timeout=60)
+        assert list(scratch.iterdir()) == [alive]
+    assert not left.exists()
 
 
 def open_without_a_place(path: Path) -> str:

@@ -90,6 +90,18 @@ TABLE = pa.table(
         "text": ["ein", "", None],
     }
 )
+
+
+class Stream:
+    """Nothing but an Arrow stream, as polars and DuckDB give one."""
+
+    def __init__(self, given_: Any) -> None:
+        self._given = given_
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._given.__arrow_c_stream__(requested_schema)
+
+
 SHAPES: dict[str, Callable[[], Any]] = {
     "list": lambda: ROWS,
     "tuple": lambda: tuple(ROWS),
@@ -103,6 +115,8 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "table in another order": lambda: TABLE.select(["text", "number", "data", "label"]),
     "record batch": lambda: TABLE.to_batches()[0],
     "reader": lambda: TABLE.to_reader(max_chunksize=1),
+    "stream": lambda: Stream(TABLE),
+    "series": lambda: pd.Series(ROWS),
     "data frame": lambda: pd.DataFrame(ROWS, dtype=object),
     "data frame of Arrow": lambda: TABLE.to_pandas(types_mapper=pd.ArrowDtype),
     "data frame with an index": lambda: pd.DataFrame(ROWS, dtype=object, index=[7, 7, 7]),
@@ -139,11 +153,12 @@ def test_the_records_of_another_store_can_be_appended(
         TABLE[:0],
         pa.table({}),
         TABLE.schema.empty_table().to_reader(),
+        Stream(TABLE[:0]),
         pa.RecordBatchReader.from_batches(TABLE.schema, []),
         pd.DataFrame(),
         pd.DataFrame({"label": []}),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_nothing_makes_no_commit(store: sqlstore.Store, nothing: Any) -> None:
     commits = store.sql("SELECT count(*) AS n FROM commits")
@@ -152,6 +167,53 @@ def test_nothing_makes_no_commit(store: sqlstore.Store, nothing: Any) -> None:
     assert len(ids) == 0
     assert ids.dtype == np.int64
     assert store.sql("SELECT count(*) AS n FROM commits") == commits
+
+
+def dictionary(values: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array([1, None, 0, 2], pa.uint32()), values)
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        (pa.string_view(), pa.binary_view()),
+        (pa.large_string(), pa.large_binary()),
+        (pa.string(), pa.binary()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("make", [pa.array, dictionary], ids=["plain", "dictionary"])
+def test_a_stream_may_have_columns_of_any_layout(
+    store: sqlstore.Store, text: pa.DataType, data: pa.DataType, make: Callable[[Any], Any]
+) -> None:
+    words = make(pa.array(["a", None, "longer than twelve bytes", ""], text))
+    bodies = make(pa.array([b"a", None, b"longer than twelve bytes", b""], data))
+    columns = {"label": words, "text": words, "words": words, "blob": bodies, "plain": bodies}
+    table = pa.table({**columns, "data": bodies})
+    for given_ in (table, table[1:], pa.concat_tables([table[:1], table[2:]])):
+        found = store.take(store.extend(Stream(given_)))
+        expected = given_.to_pylist()
+        assert [{name: one[name] for name in expected[0]} for one in found] == expected
+
+
+def test_a_stream_is_never_held_as_a_whole(keyed: sqlstore.Store) -> None:
+    with keyed.writer(commit_records=10) as writer:
+        committed = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start in range(0, 50, 10):
+                committed.append(len(writer.ids))
+                keys = [str(i) for i in range(start, start + 10)]
+                yield pa.record_batch({"k": keys})
+
+        schema = pa.schema({"k": pa.string()})
+        writer.extend(Stream(pa.RecordBatchReader.from_batches(schema, batches())))
+        assert committed == [0, 10, 20, 30, 40]
+
+
+def test_a_stream_of_something_else_is_refused(store: sqlstore.Store) -> None:
+    assert "no records" in str(refused(store, Stream(pa.chunked_array([[1, 2]]))))
+    assert "'id'" in str(refused(store, Stream(store.to_arrow())))
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "label", b"label", ROWS[0]])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import datetime as dt
 import errno
 import inspect
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -211,3 +212,117 @@ def test_a_clean_report_is_true_and_holds_no_fault(tmp_path: Path) -> None:
     assert isinstance(report, sqlstore.Report)
     assert report
     assert report.faults == []
+
+
+# What people get wrong at first
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlstore.Store]:
+    path = tmp_path_factory.mktemp("mistakes") / "store"
+    metadata = {"label": "string", "width": "int32"}
+    with sqlstore.create(path, fields={"jpg": "bytes"}, metadata=metadata) as opened:
+        opened.extend({"label": f"l{i}", "width": i, "jpg": b"x" if i else None} for i in range(10))
+        yield opened
+
+
+MISTAKES: list[tuple[Callable[[Any], object], type[Exception], str]] = [
+    (lambda s: s.where("width > 1", "label = 'a'"), sqlstore.QueryError, 'one text: "a AND b"'),
+    (lambda s: s.order_by("width", "label"), sqlstore.QueryError, 'one text: "a, b DESC"'),
+    (lambda s: s.where("width IN :w", w=[1, 2]), sqlstore.QueryError, r"for IN, use .*\.in_\("),
+    (lambda s: s.where("width = :w", w=np.arange(2)), sqlstore.QueryError, "for IN, use"),
+    (lambda s: s.where("width = :w", {"w": 1}), sqlstore.QueryError, "one SQL text"),
+    (lambda s: s.where("width = :w", params={"w": 1}, w=2), sqlstore.QueryError, ":w is bound tw"),
+    (lambda s: s.order_by("width = :w", params={"w": 1}, w=2), sqlstore.QueryError, "bound twice"),
+    (lambda s: s.sql("SELECT :w", {"w": 1}, w=2), sqlstore.QueryError, "bound twice"),
+    (lambda s: s.where("jpg IS NOT NULL"), sqlstore.QueryError, "'jpg' is a field"),
+    (lambda s: s.where('"JPG" = 1'), sqlstore.QueryError, "'jpg' is a field"),
+    (lambda s: s.sql("SELECT r.jpg FROM records r"), sqlstore.QueryError, "'jpg' is a field"),
+    (lambda s: s.where("ajpg = 1"), sqlstore.QueryError, "text goes in single quotes"),
+    (lambda s: s.c.nope, AttributeError, "'nope'; they are id, label, width"),
+    (lambda s: s.get("l1"), TypeError, r"not 'l1'.*get\(key="),
+    (lambda s: s.batches("a"), TypeError, "as an integer"),
+    (lambda s: s.limit("a"), TypeError, "as an integer"),
+    (lambda s: s.select(["label", "jpg"]), TypeError, "one by one"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "kind", "message"), MISTAKES, ids=range(len(MISTAKES)))
+def test_a_mistake_is_told_with_what_to_write(
+    store: sqlstore.Store,
+    mistake: Callable[[Any], object],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        mistake(store)
+
+
+def test_what_a_message_says_to_write_works(store: sqlstore.Store) -> None:
+    with pytest.raises(sqlstore.QueryError) as caught:
+        store.where("jpg IS NOT NULL")
+    condition = str(caught.value).split("`")[1]
+    assert store.where(condition).ids.tolist() == list(range(1, 10))
+    assert store.where(store.c.width.in_([1, 2])).ids.tolist() == [1, 2]
+    assert (list(store.c.keys()), store.c["label"].name) == (["id", "label", "width"], "label")
+
+
+class Tensor:
+    """Positions as PyTorch gives them: they have `__index__`, which is not for many of them."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = np.asarray(values)
+        self.ndim = self._values.ndim
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self._values
+
+    def __index__(self) -> int:
+        if self.ndim:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self._values)
+
+
+def test_tensors_are_positions_as_arrays_are(store: sqlstore.Store) -> None:
+    order = np.random.default_rng(0).permutation(10)
+    kinds: list[Callable[[Any], Any]] = [Tensor, np.asarray]
+    for make in kinds:
+        assert store[make(order)].ids.tolist() == order.tolist()
+        assert store[make(order > 6)].ids.tolist() == np.flatnonzero(order > 6).tolist()
+        assert store[make([3])].ids.tolist() == [3]
+        assert store[make(3)] == store[3]
+
+
+DAY = dt.date(2024, 5, 1)
+NAIVE = dt.datetime(2024, 5, 1)
+ZONED = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+TIMES: dict[str, list[Any]] = {
+    "date32": [DAY, np.datetime64("2024-05-01"), np.datetime64("2024-05")],
+    "timestamp[us]": [NAIVE, np.datetime64("2024-05-01T00")],
+    "timestamp[us, UTC]": [ZONED],
+}
+
+
+@pytest.mark.parametrize("there", [*([one] for one in TIMES), ["date32", "timestamp[us, UTC]"], []])
+def test_a_time_of_another_kind_than_every_column_is_refused(
+    tmp_path: Path, there: list[str]
+) -> None:
+    metadata = {"n": "int64", **{f"t{i}": kind for i, kind in enumerate(there)}}
+    with sqlstore.create(tmp_path / "s", metadata=metadata) as store:
+        store.extend([{f"t{i}": TIMES[kind][0] for i, kind in enumerate(there)}])
+        for kind, values in TIMES.items():
+            for value in values:
+                for use in (
+                    lambda value=value: store.where("n = :t", t=value),
+                    lambda value=value: store.order_by("n = :t", t=value),
+                    lambda value=value: store.sql("SELECT :t", t=value),
+                ):
+                    if kind in there or not there:
+                        use()
+                        continue
+                    with pytest.raises(sqlstore.QueryError, match="column is compared with a "):
+                        use()
+        if "timestamp[us, UTC]" in there:
+            with pytest.raises(sqlstore.QueryError, match=r"the datetime .* with a zone, such"):
+                store.where("n = :t", t=NAIVE)
+        assert len(store.where("n >= :t OR n IS NULL", t="2024-05-01")) == 1  # text is anything

@@ -344,9 +344,9 @@ def read_everything(path: Path) -> object:
         return whole_batches(store)
 
 
-def append_and_see(path: Path) -> str:
+def open_to_append_and_see(path: Path) -> str:
     try:
-        append(path, (NEXT, 0))
+        sqlstore.open(path, mode="a").close()
     except sqlstore.SqlstoreError as error:
         return type(error).__name__
     return ""
@@ -359,9 +359,14 @@ def test_everything_can_be_read_from_a_read_only_folder(reachable: Path) -> None
     assert {one: one.stat().st_mtime_ns for one in [reachable, *reachable.rglob("*")]} == before
 
 
-def test_appending_to_a_read_only_folder_says_so(reachable: Path) -> None:
+@pytest.mark.parametrize("writable", [(), ("index.sqlite",), ("index.sqlite", "chunks")])
+def test_a_folder_that_is_read_only_is_not_opened_to_append(
+    reachable: Path, writable: tuple[str, ...]
+) -> None:
     make_writable(reachable, False)
-    assert run(as_nobody, reachable, append_and_see) == "ReadOnlyError"
+    for name in writable:
+        (reachable / name).chmod(0o777)
+    assert run(as_nobody, reachable, open_to_append_and_see) == "ReadOnlyError"
 
 
 @pytest.mark.parametrize("writable", [(), ("writer.lock",), ("writer.lock", "index.sqlite")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,11 @@ def test_columns_named_as_the_constants_of_sql_can_be_queried_or_are_refused(
 def test_what_is_no_name_is_refused(tmp_path: Path, name: str, where: str) -> None:
     declared = {"fields": {name: "bytes"}} if where == "fields" else {"metadata": {name: "int8"}}
     refused(tmp_path, **declared)
+
+
+@pytest.mark.parametrize("what", ["fields", "metadata"])
+def test_declarations_are_mappings(tmp_path: Path, what: str) -> None:
+    assert f"{what} is a mapping such as" in refused(tmp_path, **{what: ["a"]})
 
 
 def test_a_name_is_text(tmp_path: Path) -> None:
@@ -199,13 +205,18 @@ def test_a_name_that_is_not_there_is_an_error_that_says_what_is(tmp_path: Path) 
     with sqlstore.create(tmp_path / "s", fields={"f": "bytes"}, metadata={"n": "int8"}) as store:
         for use in (
             lambda: store.schema.field("x"),
-            lambda: store.schema.field("n"),
             lambda: store.select("n", "x"),
             lambda: store.extend([{"n": 1, "x": 2}]),
             lambda: store.extend(pa.table({"x": [1]})),
         ):
             with pytest.raises(sqlstore.UnknownNameError, match=r"fields are f.*columns are n"):
                 use()
+        with pytest.raises(sqlstore.UnknownNameError, match=r"'n' is a metadata .*fields are f$"):
+            store.schema.field("n")
+        with pytest.raises(sqlstore.UnknownNameError, match=r"not among .* selects: 'f'; .* n$"):
+            store.select("n").select("f")
+        with pytest.raises(sqlstore.UnknownNameError, match=r"is named 'x'; fields are f"):
+            store.select("n").select("f", "x")
         assert len(store) == 0
 
 
@@ -332,6 +343,28 @@ def test_only_a_store_can_be_opened(tmp_path: Path) -> None:
     wrong: Any = "w"
     with pytest.raises(ValueError, match='"r" or "a"'):
         sqlstore.open(tmp_path / "folder", mode=wrong)
+
+
+def test_a_folder_that_is_gone_is_not_taken_for_damage(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "s", tmp_path / "elsewhere"
+    sqlstore.create(path, fields={"f": "bytes"}, metadata={"n": "int8"}).close()
+    with sqlstore.open(path, mode="a") as store:
+        store.extend([{"n": 1, "f": b"1"}])
+        pickled = pickle.dumps(store[:])
+        for moved in (path, path / "chunks"):
+            moved.rename(elsewhere)
+            for use in (
+                lambda: store[0],
+                lambda: store.raw(0, "f"),
+                store.refresh,
+                store.writer,
+                lambda: pickle.loads(pickled)[0],
+            ):
+                with pytest.raises(sqlstore.StoreNotFoundError, match=f"{moved} is gone or was"):
+                    use()
+            elsewhere.rename(moved)
+        assert store[0] == {"f": b"1", "n": 1}  # it is as it was
+        assert store.extend([{"n": 2}]).tolist() == [1]
 
 
 def test_a_store_for_reading_is_not_written(tmp_path: Path) -> None:

@@ -94,6 +94,12 @@ def test_arrays_are_stacked_as_numpy_does_it(store: Store, group: str) -> None:
         assert np.array_equal(store.stack(name, where), np.stack(fetched))
 
 
+def test_a_slice_of_arrays_is_stacked(store: Store) -> None:
+    first, second, _ = positions("complex")
+    stacked = store.stack("plain", slice(first, second + 1))
+    assert stacked.tolist() == [[0] * 3, [1j] * 3]
+
+
 def test_a_stack_is_nobody_elses_memory(store: Store) -> None:
     where = positions("one dimension")
     found = store.stack("plain", where)

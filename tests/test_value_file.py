@@ -200,6 +200,15 @@ def test_only_what_is_asked_for_is_read(root: Path, read_bytes: list[int]) -> No
             assert sum(read_bytes) <= MiB + 2 * READ_AHEAD
 
 
+def test_the_rest_is_read_at_once(root: Path, read_bytes: list[int]) -> None:
+    with sqlstore.open(root, io="pread", verify="never") as store, store.open(3, "plain") as file:
+        read_bytes.clear()
+        assert file.read() == LONG
+        assert read_bytes.count(len(LONG)) == 1
+        assert len(read_bytes) <= 2  # and the header of the chunk
+        assert file.read() == b""
+
+
 def test_what_has_been_checked_is_not_read_whole_again(root: Path, read_bytes: list[int]) -> None:
     with sqlstore.open(root, io="pread") as store:
         with store.open(3, "plain") as file:

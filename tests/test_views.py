@@ -343,7 +343,6 @@ def test_where_takes_text_with_bound_values(store: sqlstore.Store) -> None:
     assert ids("label = :label", params={"label": "owl"}) == owls
     assert ids("label = :label AND id < :n", params={"label": "owl"}, n=8) == [0, 6]
     assert ids("label = :params", params={"params": "owl"}) == owls
-    assert ids("label = :x", params={"x": "wren"}, x="owl") == owls
     assert ids("id IN (3, 2, 99)") == [2, 3]
     assert ids("0") == []
     assert ids("NULL") == []

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 
 import sqlstore
-from sqlstore import CorruptCacheError, CorruptStoreError, ForkedStoreError, Store, View
+from sqlstore import CorruptStoreError, ForkedStoreError, StaleViewError, Store, View
 from sqlstore.source import Source
 from tests.processes import run
 from tests.worker_programs import (
@@ -359,10 +359,10 @@ def test_a_pickle_says_when_its_ids_are_gone(root: Path, tmp_path: Path) -> None
     good = file.read_bytes()
     for content in (good[:-8], b"", good[:800] + b"\2" + good[801:], good + bytes(8)):
         file.write_bytes(content)
-        with pytest.raises(CorruptCacheError, match="record ids of this view"):
+        with pytest.raises(StaleViewError, match="record ids of this view"):
             pickle.loads(pickled)
     file.unlink()
-    with pytest.raises(CorruptCacheError, match="make it anew") as caught:
+    with pytest.raises(StaleViewError, match="make it anew") as caught:
         pickle.loads(pickled)
     assert str(file) in str(caught.value)
     with sqlstore.open(copy) as store:  # and another can be made

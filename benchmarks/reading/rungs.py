@@ -96,7 +96,7 @@ def single(store: sqlstore.Store) -> list[Rung]:
 
 def _view(store: sqlstore.Store, raws: dict[str, Any]) -> View:
     view = View(store._source, store._record_ids())
-    view._raws = raws
+    view._set_ids(store._record_ids(), raws)
     return view
 
 
@@ -105,7 +105,8 @@ def _nothing(_self: View, _position: int, _field: str) -> None:
 
 
 def _id(self: View, position: int, _field: str) -> int:
-    return self._id[position]
+    _, ids, _ = self._reads
+    return ids[position]
 
 
 def _nothing_inside(_self: FieldValues, _record: int) -> None:

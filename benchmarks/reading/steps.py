@@ -172,6 +172,7 @@ def singles(opened: Opened, records: Records, rounds: int) -> Iterator[str]:
         "the same right after opening: also page faults", opened.anew.loop, opened.anew.open
     )
     timings.add("`raw` of text in LZ4", loop_single(opened.packed.raw))
+    timings.add("`store[i]`: a dict of body and five columns", loop_plain(opened.store.__getitem__))
     timings.measure(rounds)
     yield f"**{RAW}: {SIZE:,} bytes, one by one**"
     yield timings.table(RAW, list(ladder))
@@ -203,6 +204,7 @@ def batches(opened: Opened, records: Records, rounds: int) -> Iterator[str]:
         partial(forget, opened.forgetful),
     )
     timings.add("`blobs()` of text in LZ4", loop_blobs(opened.packed, copy=True))
+    timings.add("`fetch`: dicts of body and five columns", loop_plain(opened.store.fetch))
     timings.measure(rounds)
     for name, steps in ladders.items():
         yield f"**{name}: a batch of {records.batch}**"

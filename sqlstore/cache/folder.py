@@ -18,13 +18,16 @@ from typing import Final
 
 from sqlstore import limits
 from sqlstore.cache.manifest import EDITION, Manifest
+from sqlstore.errors import StorageError
 from sqlstore.log import files
 
 CACHE_NAME: Final = "cache"
 _HALF_WRITTEN: Final = re.compile(r"manifest\.json\.[0-9a-f]{8}\.new")
 _LOCK: Final = "lock"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there
-"""Not on a disk, which may be full."""
+"""Not on a disk, which may be full; used unless ``$TMPDIR`` names another place."""
+_TEMPORARY: Final = "sqlstore-"
+_IN_USE: Final = "in-use"
 
 
 def shared(root: Path) -> Path:
@@ -71,9 +74,12 @@ def _temporary(process: int) -> Path:
     """Return a folder that this process, and not a forked child, removes when it ends."""
     from multiprocessing.util import Finalize  # pool workers do not run what `atexit` knows
 
-    parent = _MEMORY if _MEMORY.is_dir() else None
-    with files.storage_errors("create", parent or "a temporary folder"):
-        folder = Path(tempfile.mkdtemp(prefix="sqlstore-", dir=parent))
+    chosen = "TMPDIR" in os.environ or not _MEMORY.is_dir()
+    with files.storage_errors("create", "a temporary folder"):
+        parent = Path(tempfile.gettempdir()) if chosen else _MEMORY
+        _remove_left_behind(parent)
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+    _mark_in_use(folder)
 
     def remove() -> None:
         if os.getpid() == process:
@@ -82,6 +88,28 @@ def _temporary(process: int) -> Path:
     atexit.register(remove)
     Finalize(None, remove, exitpriority=0)
     return folder
+
+
+def _mark_in_use(folder: Path) -> None:
+    """Hold a lock in a temporary folder for as long as this process runs."""
+    path = folder / f"{_IN_USE}.new"
+    descriptor = files.open_or_create(path)
+    files.carries_lock(descriptor)
+    files.try_lock(descriptor, path)
+    with files.storage_errors("rename", path):
+        path.rename(folder / _IN_USE)
+
+
+def _remove_left_behind(parent: Path) -> None:
+    """Remove temporary folders of processes that were killed."""
+    for path in parent.glob(f"{_TEMPORARY}*/{_IN_USE}"):
+        with contextlib.suppress(StorageError):  # somebody else's
+            descriptor = files.open_or_create(path)
+            try:
+                if files.try_lock(descriptor, path):
+                    shutil.rmtree(path.parent, ignore_errors=True)
+            finally:
+                files.close(descriptor)
 
 
 @contextmanager

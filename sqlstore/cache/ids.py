@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 import zlib
@@ -15,12 +16,14 @@ from typing import Final
 
 import numpy as np
 
-from sqlstore.errors import CorruptCacheError, StorageError
+from sqlstore.errors import StaleViewError, StorageError
 from sqlstore.log import files
 from sqlstore.types import Ids
 
 _FOLDER: Final = "ids"
 _KEPT_SECONDS: Final = 7 * 24 * 3600
+_TIDY_SECONDS: Final = 3600
+_tidied_at = -math.inf
 
 
 def share(folder: Path, ids: Ids) -> tuple[str, int]:
@@ -33,15 +36,22 @@ def share(folder: Path, ids: Ids) -> tuple[str, int]:
     """
     data = np.ascontiguousarray(ids, "<i8").data.cast("B")
     path = folder / _FOLDER / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.bin"
-    if path.exists():
+    crc = zlib.crc32(data)
+    if _has(path, crc):
         with contextlib.suppress(OSError):  # somebody else's; it is his to keep
             os.utime(path)
     else:
         with files.storage_errors("create", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_old(path.parent)
+        _tidy(path.parent)
         files.put(path, data)
-    return str(path), zlib.crc32(data)
+    return str(path), crc
+
+
+def _has(path: Path, crc: int) -> bool:
+    with contextlib.suppress(StorageError):
+        return zlib.crc32(files.mapped(path)) == crc
+    return False
 
 
 def load(path: str, crc: int) -> Ids:
@@ -49,22 +59,27 @@ def load(path: str, crc: int) -> Ids:
 
     Raises
     ------
-    CorruptCacheError
+    StaleViewError
         The file is gone or damaged.
     """
     try:
         buffer = files.mapped(Path(path))
     except StorageError as error:
-        raise CorruptCacheError(
+        raise StaleViewError(
             f"the record ids of this view are gone ({path}): a pickled view is for other processes "
-            "and for a few days; make it anew"
+            "and for a week, as long as nobody deletes the cache; make it anew"
         ) from error
     if zlib.crc32(buffer) != crc:
-        raise CorruptCacheError(f"the record ids of this view in {path} are damaged")
+        raise StaleViewError(f"the record ids of this view in {path} are damaged; make it anew")
     return np.frombuffer(buffer, "<i8")
 
 
-def _remove_old(folder: Path) -> None:
+def _tidy(folder: Path) -> None:
+    """Remove what is old, now and then: there may be thousands of files."""
+    global _tidied_at
+    if time.monotonic() < _tidied_at + _TIDY_SECONDS:
+        return
+    _tidied_at = time.monotonic()
     oldest = time.time() - _KEPT_SECONDS
     for path in folder.glob("*"):
         with contextlib.suppress(OSError):  # others may be removing it, too

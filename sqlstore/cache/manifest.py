@@ -7,6 +7,7 @@ parts that it does not count may be there and are ignored.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import uuid
@@ -101,11 +102,18 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
         return None
     found["store"] = uuid.UUID(found["store"])
     found["commit_uuid"] = uuid.UUID(found["commit_uuid"])
+    counts = [found[name] for name in ("generation", "commit", "records", "chunks")]
+    if not all(map(_is_count, itertools.chain(counts, *found["parts"]))):
+        return None
     found["parts"] = tuple(Part(*part) for part in found["parts"])
     found["lost"] = tuple(
         Place(*place[:-2], *(uuid.UUID(one) for one in place[-2:])) for place in found["lost"]
     )
     return Manifest(**found)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def save(folder: Path, manifest: Manifest) -> None:

@@ -37,18 +37,24 @@ class Mirror:
     folder
         Where the parts lie.
     parts
-        By record id; together they hold every record that is asked for.
-    check
-        Whether a part's checksum is looked at when it is first used.
+        By record id; together they hold every record that is asked for. Its checksum is looked at
+        when a part is first used.
     """
 
-    def __init__(self, folder: Path, parts: Sequence[Part], *, check: bool = True) -> None:
+    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
         self._folder = folder
         self._parts = parts
         self._firsts = [part.first for part in parts]
-        self._check = check
-        self._columns: dict[tuple[int, int], pa.Array] = {}
-        self._batches: dict[int, pa.RecordBatch] = {}
+        self._columns: dict[tuple[Part, int], pa.Array] = {}
+        self._batches: dict[Part, pa.RecordBatch] = {}
+
+    def extended(self, parts: Sequence[Part]) -> Mirror:
+        """Return the mirror of more records; parts that are in both are mapped already."""
+        later = Mirror(self._folder, parts)
+        both = set(parts).intersection(self._batches)
+        later._batches = {part: self._batches[part] for part in both}
+        later._columns = {key: one for key, one in self._columns.items() if key[0] in both}
+        return later
 
     def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Return metadata columns of records, in the order of the ids: each in some pieces.
@@ -73,6 +79,16 @@ class Mirror:
             ]
         return self._gathered(as_array(ids), columns)
 
+    def _gathered(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
+        try:
+            return self._taken(ids, columns)
+        except pa.ArrowInvalid:  # more than the 2 GiB of text that one array holds
+            half = len(ids) // 2
+            if not half:
+                raise
+            halves = self._gathered(ids[:half], columns), self._gathered(ids[half:], columns)
+            return [[*first, *second] for first, second in zip(*halves, strict=True)]
+
     def _slices(self, ids: range) -> list[tuple[int, int, int]]:
         """Return the parts that consecutive ids lie in, with first row and count in each."""
         pieces = []
@@ -87,7 +103,7 @@ class Mirror:
             start += count
         return pieces
 
-    def _gathered(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
+    def _taken(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Take from one part after the other, then put everything into the order asked for."""
         ascending = bool(np.all(ids[1:] >= ids[:-1]))
         order = None if ascending else np.argsort(ids, kind="stable")
@@ -119,21 +135,21 @@ class Mirror:
         ]
 
     def _column(self, number: int, column: Column) -> pa.Array:
-        key = number, column.number
-        array = self._columns.get(key)
+        part = self._parts[number]
+        array = self._columns.get((part, column.number))
         if array is None:
-            array = self._columns[key] = table.parse_column(self._batch(number), column)
+            array = table.parse_column(self._batch(part), column)
+            self._columns[part, column.number] = array
         return array
 
-    def _batch(self, number: int) -> pa.RecordBatch:
-        batch = self._batches.get(number)
+    def _batch(self, part: Part) -> pa.RecordBatch:
+        batch = self._batches.get(part)
         if batch is None:
-            batch = load(self._folder, self._parts[number], check=self._check)
-            self._batches[number] = batch
+            batch = self._batches[part] = load(self._folder, part)
         return batch
 
 
-def load(folder: Path, part: Part, *, check: bool = True) -> pa.RecordBatch:
+def load(folder: Path, part: Part) -> pa.RecordBatch:
     """Return a part, mapped.
 
     Raises
@@ -143,7 +159,7 @@ def load(folder: Path, part: Part, *, check: bool = True) -> pa.RecordBatch:
     """
     try:
         buffer = files.mapped(folder / part.file)
-        if buffer.size != part.size or (check and zlib.crc32(buffer) != part.crc):
+        if buffer.size != part.size or zlib.crc32(buffer) != part.crc:
             raise CorruptCacheError(f"{part.file} in {folder} is not what was written")
         batch = table.parse(buffer, part.file, 0)
     except (StorageError, CorruptChunkError) as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import TextClause
 
 from sqlstore.errors import QueryError, SqlstoreError
@@ -18,6 +19,19 @@ from sqlstore.index.query import Queries, ascending, ranked
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
+
+
+class _Columns(ReadOnlyColumnCollection[str, Any]):
+    """The columns of a table, which says what there is when asked for another."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            message = f"no metadata column is named {name!r}; they are {', '.join(self.keys())}"
+            raise AttributeError(message) from None
 
 
 class Expressions:
@@ -37,12 +51,13 @@ class Expressions:
         self._index = index
         self._queries = queries
         self._table = records_table(schema)
+        self._columns = _Columns(cast("Any", self._table.c))
         self._driver: sqlite3.Connection | None = None
 
     @property
     def columns(self) -> ColumnCollection[str, Any]:
         """Return the metadata columns and ``id``, by name."""
-        return self._table.c
+        return self._columns
 
     def ids_where(self, criteria: tuple[ColumnElement[bool], ...]) -> Ids:
         """Return the ids of the records that all criteria hold for, ascending."""

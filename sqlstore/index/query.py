@@ -63,7 +63,7 @@ class Queries:
 
     def __init__(self, index: Index, schema: Schema, next_record_id: int) -> None:
         self._index = index
-        self._names = list(schema.columns)
+        self._schema = schema
         self._origins = Origins(index, schema)
         self._next = next_record_id
         self._pinned = -1
@@ -146,7 +146,7 @@ class Queries:
         self, sql: str, parameters: Mapping[str, object]
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
         _refuse_unused(sql, parameters)
-        bound = bindable_all(parameters)
+        bound = bindable_all(parameters, (c.kind for c in self._schema.columns.values()))
 
         def read(driver: sqlite3.Connection) -> tuple[list[str], list[tuple[Any, ...]]]:
             self.ready()
@@ -160,10 +160,19 @@ class Queries:
         except QueryError as error:
             if "no such column" not in error.message:
                 raise
-            raise QueryError(
-                f"{error.message}; the metadata columns are id, {', '.join(self._names)}; "
-                "text goes in single quotes or is bound"
-            ) from error
+            raise QueryError(f"{error.message}; {self._hint(error.message)}") from error
+
+    def _hint(self, message: str) -> str:
+        """Return what to write for a column that SQLite says is not there."""
+        columns = f"the metadata columns are id, {', '.join(self._schema.columns)}"
+        for name in self._schema.fields:
+            if message.casefold().endswith((f": {name.casefold()}", f".{name.casefold()}")):
+                return (
+                    f"{name!r} is a field, and SQL knows only the metadata; {columns}; the records "
+                    "with a value of this field are those of `id IN (SELECT record FROM "
+                    f"record_locations WHERE field = '{name}')`"
+                )
+        return f"{columns}; text goes in single quotes or is bound"
 
 
 def _refuse_unused(sql: str, parameters: Mapping[str, object]) -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, Final
 
 import numpy as np
 
 from sqlstore.columns import ColumnType, column_type
+from sqlstore.columns.time import Date, Timestamp
 from sqlstore.errors import QueryError
 from sqlstore.types import SqlValue
 
 _DATE = column_type("date32")
 _TIMESTAMP = column_type("timestamp[us]")
 _TIMESTAMP_UTC = column_type("timestamp[us, UTC]")
+_BOUND_AS: Final = {
+    "date": "a date, such as date(2024, 5, 1)",
+    "datetime": "a datetime without a zone, such as datetime(2024, 5, 1)",
+    "zoned datetime": "a datetime with a zone, such as datetime(2024, 5, 1, tzinfo=UTC)",
+}
+"""What a column of each kind of time is compared with."""
 
 
 def bindable(value: Any) -> SqlValue:
@@ -57,20 +64,38 @@ def _bindable_text(value: str) -> str:
 
 
 def _bindable_time(value: Any) -> SqlValue:
+    kind = _time_type(value)
+    if kind is None:
+        hint = "; for IN, use `store.c.name.in_([...])`" if _is_list(value) else ""
+        raise QueryError(
+            f"cannot bind a {type(value).__name__}; "
+            f"use None, bool, int, float, str, bytes, date or datetime{hint}"
+        )
     try:
-        if isinstance(value, dt.datetime):
-            return (_TIMESTAMP_UTC if value.tzinfo else _TIMESTAMP).convert(value)
-        if isinstance(value, np.datetime64):
-            is_day = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D")
-            return (_DATE if is_day else _TIMESTAMP).convert(value)
-        if isinstance(value, dt.date):
-            return _DATE.convert(value)
+        return kind.convert(value)
     except (TypeError, ValueError) as error:
         raise QueryError(f"cannot bind {value!r}: {error}") from error
-    raise QueryError(
-        f"cannot bind a {type(value).__name__}; "
-        "use None, bool, int, float, str, bytes, date or datetime"
-    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (Sequence, Set, np.ndarray))
+
+
+def _time_type(value: object) -> ColumnType | None:
+    """Return the type of the columns that hold a date or datetime; None for any other value."""
+    if isinstance(value, dt.datetime):
+        return _TIMESTAMP_UTC if value.tzinfo else _TIMESTAMP
+    if isinstance(value, np.datetime64):
+        is_day = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D")
+        return _DATE if is_day else _TIMESTAMP
+    return _DATE if isinstance(value, dt.date) else None
+
+
+def _kind_of_time(kind: ColumnType | None) -> str | None:
+    """Return which values a column is compared with, as a key of `_BOUND_AS`; None if any."""
+    if isinstance(kind, Timestamp):
+        return "zoned datetime" if kind.zone else "datetime"
+    return "date" if isinstance(kind, Date) else None
 
 
 def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
@@ -90,6 +115,33 @@ def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
         raise QueryError(f"cannot compare a {kind.name} column with {value!r}: {error}") from error
 
 
-def bindable_all(parameters: Mapping[str, object]) -> dict[str, SqlValue]:
-    """Return bound values as SQLite stores them."""
-    return {name: bindable(value) for name, value in parameters.items()}
+def bindable_all(
+    parameters: Mapping[str, object], columns: Iterable[ColumnType]
+) -> dict[str, SqlValue]:
+    """Return bound values as SQLite stores them.
+
+    Parameters
+    ----------
+    parameters
+        The values by name.
+    columns
+        The types of the columns that there are. Which of them a value is compared with, SQLite does
+        not say; but a date or datetime that none of them holds would be compared with numbers of
+        another unit.
+
+    Raises
+    ------
+    QueryError
+        No column holds values of this kind.
+    """
+    bound = {name: bindable(value) for name, value in parameters.items()}
+    there = {kind: column for column in columns if (kind := _kind_of_time(column))}
+    for value in parameters.values():
+        given = _kind_of_time(_time_type(value))
+        if there and given and given not in there:
+            needed = "; ".join(
+                f"a {column.name} column is compared with {_BOUND_AS[kind]}"
+                for kind, column in there.items()
+            )
+            raise QueryError(f"cannot bind the {given} {value!r}: {needed}")
+    return bound

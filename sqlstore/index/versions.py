@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from types import FrameType
 from typing import Final
 
 from sqlstore.errors import (
@@ -73,5 +75,14 @@ def check(index: Index) -> None:
     warnings.warn(
         f"{folder} was written by a newer sqlstore (revision {found}); it can be read, not written",
         UserWarning,
-        stacklevel=6,  # the caller of `sqlstore.open`
+        stacklevel=_frames_of_ours(),
     )
+
+
+def _frames_of_ours() -> int:
+    """Return how many calls lie between the caller of this library and who asks."""
+    depth = 0
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("sqlstore"):
+        depth, frame = depth + 1, frame.f_back
+    return depth + 1

@@ -155,6 +155,12 @@ def parse(data: bytes | pa.Buffer, name: str, offset: int) -> pa.RecordBatch:
         raise CorruptChunkError(
             "not one record batch in a segment table", chunk=name, offset=offset
         )
+    try:
+        batches[0].validate(full=True)  # Arrow would read anywhere in memory that offsets say
+    except pa.ArrowInvalid as error:
+        raise CorruptChunkError(
+            f"a segment table that Arrow refuses: {error}", chunk=name, offset=offset
+        ) from error
     return batches[0]
 
 

@@ -151,6 +151,8 @@ class MappedChunks(Chunks):
                 raise TruncatedChunkError(
                     f"the file has {size} bytes, {end} were expected", chunk=known.name, offset=size
                 )
+            if size > limits.MAX_CHUNK_BYTES:  # offsets in Arrow's views have 31 bits
+                raise CorruptChunkError(f"the file has {size} bytes", chunk=known.name, offset=0)
             buffer = files.read_whole(descriptor, size, known.name) if self._in_memory else None
         finally:
             files.close(descriptor)

@@ -295,7 +295,10 @@ class FieldValues:
         if len(packed):
             raws = self._decompressed(rows[packed], ids[packed], held.some(packed))
             held = with_decompressed(held, packed, raws)
-        return Bodies(held, rows[:, locations.RAW_LENGTH])
+        # The raw length of what is stored as it is may be wrong where nothing is checked.
+        plain = rows[:, locations.COMPRESSION] == 0
+        lengths = np.where(plain, rows[:, locations.LENGTH], rows[:, locations.RAW_LENGTH])
+        return Bodies(held, lengths)
 
     def _decompressed(self, rows: NDArray[np.uint32], ids: Ids, held: Held) -> list[Buffer]:
         datas = Bodies(held, rows[:, locations.LENGTH]).each()

@@ -73,6 +73,13 @@ class ValueFile(io.RawIOBase):
         self._position += count
         return count
 
+    def readall(self) -> bytes:
+        """Return everything from the position on."""
+        count = max(0, self._size - self._position)
+        data = bytes(self._part(self._position, count)) if count else b""
+        self._position += count
+        return data
+
     def _part(self, start: int, count: int) -> Buffer:
         """Return some bytes; the first time, the value as a whole is checked."""
         if not self._is_begun:
