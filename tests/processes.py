@@ -13,6 +13,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -205,6 +207,9 @@ class _Raised:
 
 
 def _run(connection: Connection, program: Program, arguments: Sequence[object]) -> None:
+    # Coverage does not save what it measures here, and a Ctrl-C inside it leaves its lock held.
+    sys.settrace(None)
+    threading.settrace(None)
     try:
         connection.send(_Returned(program(connection, *arguments)))
     except BaseException:

@@ -1,4 +1,7 @@
-"""Many processes, forked children and threads at one store."""
+"""Many processes, forked children and threads at one store.
+
+``SQLSTORE_RECORDS=100 pytest tests/test_concurrency.py`` has each of four writers append 10,000.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ from tests.processes import (
 )
 
 WRITERS = range(4)
-N_BATCHES, COUNT = 100, 100  # 10,000 records from every writer
+N_BATCHES = 100  # of every writer
+COUNT = int(os.environ.get("SQLSTORE_RECORDS", "20"))  # of every batch
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def batches_of(writer: int) -> list[Batch]:
 # Writers at the same time
 
 
-def test_four_processes_append_ten_thousand_records_each(path: Path, tmp_path: Path) -> None:
+def test_four_processes_append_a_hundred_batches_each(path: Path, tmp_path: Path) -> None:
     with four_writers(path, tmp_path / "note") as children:
         for child in children:
             assert child.hear() == "milestone"
@@ -82,11 +86,11 @@ def test_four_processes_append_ten_thousand_records_each(path: Path, tmp_path: P
             assert child.hear() is None
             assert child.exit_code() == 0
     with sqlstore.open(path) as store:
-        assert len(store) == 40_000
+        assert len(store) == len(WRITERS) * N_BATCHES * COUNT
         found = whole_batches(store)
         for writer in WRITERS:
             assert [batch for batch in found if batch[0] == writer] == batches_of(writer)
-            assert len(store.where("writer = :w", w=writer)) == 10_000
+            assert len(store.where("writer = :w", w=writer)) == N_BATCHES * COUNT
         report = store.verify()
         assert report, report
         assert not report.notes

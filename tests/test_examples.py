@@ -1,9 +1,14 @@
-"""Every example runs as a program, as a user runs it, and does what it says."""
+"""Every example runs as a program, as a user runs it, and does what it says.
+
+Of the many ways to refuse bad input only one is tried as a program: the others run in the process
+of the test, which has imported everything already.
+"""
 
 from __future__ import annotations
 
 import gzip
 import os
+import runpy
 import shutil
 import struct
 import subprocess
@@ -58,6 +63,23 @@ def _refused(name: str, folder: Path, *arguments: str) -> str:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+@pytest.fixture
+def refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return what does the same without another process."""
+
+    def refused_here(name: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(EXAMPLES)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        # Python prints a text to stderr and exits with 1.
+        assert isinstance(caught.value.code, str)
+        return caught.value.code
+
+    return refused_here
 
 
 def _check_picture(path: Path, images: int) -> None:
@@ -154,11 +176,13 @@ def test_the_commands_that_digits_shows_work(
 
 
 @pytest.mark.parametrize("name", ["digits/index.sqlite", "contact-sheet.png"])
-def test_digits_leaves_alone_what_it_did_not_make(tmp_path: Path, name: str) -> None:
+def test_digits_leaves_alone_what_it_did_not_make(
+    refused_here: Callable[..., str], tmp_path: Path, name: str
+) -> None:
     file = tmp_path / "mine" / name
     file.parent.mkdir(parents=True)
     file.write_text("precious")
-    assert "nothing was touched" in _refused("digits.py", tmp_path, "mine")
+    assert "nothing was touched" in refused_here("digits.py", "mine")
     assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "precious"
 
@@ -273,11 +297,11 @@ IMAGES = _idx(np.zeros((4, 2, 3), np.uint8))
     ],
 )
 def test_mnist_says_what_is_wrong_with_a_file_and_makes_no_store(
-    tmp_path: Path, images: bytes, labels: bytes, message: str
+    refused_here: Callable[..., str], tmp_path: Path, images: bytes, labels: bytes, message: str
 ) -> None:
     (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(images)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(labels)
-    error = _refused("mnist.py", tmp_path, ".", "store")
+    error = refused_here("mnist.py", ".", "store")
     assert message in error
     assert "t10k-" in error
     assert not (tmp_path / "store").exists()
