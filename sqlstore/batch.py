@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits
 from sqlstore.compression import COMPRESSIONS, compress_many
-from sqlstore.encodings import ENCODINGS
+from sqlstore.encodings import Encodings
 from sqlstore.errors import DuplicateKeyError, EncodeError
 from sqlstore.log.table import Values, concatenated
 from sqlstore.schema import Field, Schema
+from sqlstore.sequences import Packed, pack
 from sqlstore.types import Buffer, SqlValue
+
+_NOTHING: Final = Packed(b"", 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -74,17 +78,30 @@ def joined(blocks: Sequence[Block]) -> Block:
 class FieldEncoder:
     """Turns the values of one field into bytes; `field_block` compresses and checksums them.
 
+    The items of a sequence are compressed here, each by itself.
+
     Parameters
     ----------
     field
         The field, with its encoding.
+    encodings
+        Has that encoding.
+
+    Attributes
+    ----------
+    straight
+        Values of exactly this type are stored as they are; None if there is no such type.
     """
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, encodings: Encodings) -> None:
+        encoding = encodings.of(field.item_encoding, field.name)
         self._name = field.name
-        self._encode = ENCODINGS[field.encoding].encode
+        self._encode_one = encoding.encode
+        self._compression = COMPRESSIONS[field.compression]
+        self._encode = self._sequence if field.is_sequence else encoding.encode
+        self.straight = None if field.is_sequence else encoding.straight
 
-    def __call__(self, value: object, row: int) -> Buffer | None:
+    def __call__(self, value: object, row: int) -> Buffer | Packed | None:
         """Return the encoded value, or None if there is none.
 
         Parameters
@@ -102,10 +119,30 @@ class FieldEncoder:
         try:
             raw = self._encode(value)
         except EncodeError as error:
-            raise EncodeError(error.message, field=self._name, row=row) from error
+            raise EncodeError(error.message, field=self._name, row=row, **error.where) from error
         if len(raw) > limits.MAX_VALUE_BYTES:
             raise too_large(len(raw), self._name, row)
         return raw
+
+    def _encode_item(self, item: Any) -> Buffer:
+        if item is None:
+            raise EncodeError("an item of a sequence is never missing")
+        return self._encode_one(item)
+
+    def _sequence(self, value: Any) -> Packed:
+        if isinstance(value, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(
+            value, Iterable
+        ):
+            raise EncodeError(f"expected a sequence of values, got {type(value).__name__}")
+        raws: list[Buffer] = []
+        for item in value:
+            try:
+                raws.append(self._encode_item(item))
+            except EncodeError as error:
+                raise EncodeError(error.message, item=len(raws)) from error
+        if sum(map(len, raws)) > limits.MAX_VALUE_BYTES:
+            raise EncodeError(f"a sequence of more than {limits.MAX_VALUE_BYTES} bytes")
+        return pack(raws, self._compression)
 
 
 def too_large(n_raw: int, field: str, row: int) -> EncodeError:
@@ -114,8 +151,31 @@ def too_large(n_raw: int, field: str, row: int) -> EncodeError:
     return EncodeError(message, field=field, row=row)
 
 
-def field_block(field: Field, raws: Sequence[Buffer | None]) -> FieldBlock:
+def field_block(field: Field, raws: Sequence[Buffer | Packed | None]) -> FieldBlock:
     """Compress and checksum the encoded values of one field, one for every record."""
+    if field.is_sequence:
+        return _sequence_block(field, cast("Sequence[Packed | None]", raws))
+    return _value_block(field, cast("Sequence[Buffer | None]", raws))
+
+
+def _sequence_block(field: Field, packed: Sequence[Packed | None]) -> FieldBlock:
+    count = len(packed)
+    filled = [_NOTHING if one is None else one for one in packed]
+    present = np.fromiter((one is not None for one in packed), bool, count)
+    number = COMPRESSIONS[field.compression]
+    values = Values(
+        present=present,
+        offset=np.zeros(count, np.uint32),
+        length=np.fromiter((len(one) for one in filled), np.uint32, count),
+        raw_length=np.fromiter((one.raw_length for one in filled), np.uint32, count),
+        items=np.fromiter((one.items for one in filled), np.uint32, count),
+        crc=np.fromiter((one.crc for one in filled), np.uint32, count),
+        compression=np.where(present, number, 0).astype(np.uint8),
+    )
+    return FieldBlock([one.body for one in filled], values)
+
+
+def _value_block(field: Field, raws: Sequence[Buffer | None]) -> FieldBlock:
     count = len(raws)
     present = np.fromiter((raw is not None for raw in raws), bool, count)
     filled = [b"" if raw is None else raw for raw in raws]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlstore import limits
 from sqlstore.batch import Block, FieldBlock, FieldEncoder, field_block, too_large
 from sqlstore.columns.base import is_bytes, is_text, plain_arrow
+from sqlstore.encodings import Encodings
 from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Column, Field, Schema
@@ -55,7 +56,9 @@ def _is_of_pandas(data: object, name: str) -> bool:
     )
 
 
-def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Iterator[Block]:
+def blocks(
+    data: Any, schema: Schema, encodings: Encodings, most_records: int, most_bytes: int
+) -> Iterator[Block]:
     """Return tabular data as blocks of a limited size.
 
     Parameters
@@ -81,7 +84,7 @@ def blocks(data: Any, schema: Schema, most_records: int, most_bytes: int) -> Ite
     row = 0
     for columns, count in pieces:
         for piece, n_piece in _halved(columns, count, most_bytes):
-            yield _block(piece, n_piece, schema, row)
+            yield _block(piece, n_piece, schema, encodings, row)
             row += n_piece
 
 
@@ -207,13 +210,13 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, (bytes, bytearray, str)) else 0
 
 
-def _block(columns: _Columns, count: int, schema: Schema, row: int) -> Block:
+def _block(columns: _Columns, count: int, schema: Schema, encodings: Encodings, row: int) -> Block:
     arrays = {
         column.number: _metadata(column, columns.get(name), count, row)
         for name, column in schema.columns.items()
     }
     fields = {
-        field.number: _payload(field, columns.get(name), count, row)
+        field.number: _payload(field, encodings, columns.get(name), count, row)
         for name, field in schema.fields.items()
     }
     sql: list[Sequence[SqlValue]] = [
@@ -250,7 +253,9 @@ def _converted(value: Any, column: Column, row: int) -> SqlValue:
         raise SchemaError(str(error), column=column.name, row=row) from error
 
 
-def _payload(field: Field, given: _Column | None, count: int, row: int) -> FieldBlock:
+def _payload(
+    field: Field, encodings: Encodings, given: _Column | None, count: int, row: int
+) -> FieldBlock:
     if given is None:
         return FieldBlock([], no_values(count))
     if isinstance(given, pa.Array):
@@ -259,7 +264,7 @@ def _payload(field: Field, given: _Column | None, count: int, row: int) -> Field
             if field.compression is None:
                 return _as_it_lies(field, given, row)
         given = _python_values(field, given)
-    encode = FieldEncoder(field)
+    encode = FieldEncoder(field, encodings)
     return field_block(field, [encode(value, row + i) for i, value in enumerate(given)])
 
 

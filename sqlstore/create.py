@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sqlstore import limits, replay
+from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import SchemaError, StorageError, StoreExistsError
 from sqlstore.identity import Identity
 from sqlstore.index.engine import INDEX_NAME
@@ -37,6 +38,8 @@ def create(
     key: str | None = None,
     compression: str | None = "lz4",
     chunk_size: int = limits.DEFAULT_CHUNK_SIZE,
+    encodings: Mapping[str, OwnEncoding] | None = None,
+    allow_pickle: bool = False,
 ) -> Store:
     """Create a store and open it for appending.
 
@@ -55,6 +58,8 @@ def create(
         that does not get smaller is kept as it is.
     chunk_size
         Bytes, below 2 GiB: where the next chunk file begins.
+    encodings, allow_pickle
+        As in `open`.
 
     Raises
     ------
@@ -68,7 +73,8 @@ def create(
             f"a chunk_size of {chunk_size} bytes; it is between {limits.MIN_CHUNK_SIZE} and "
             f"{limits.MAX_CHUNK_SIZE}"
         )
-    schema = declare(fields or {}, metadata or {}, key, compression)
+    own = Encodings(encodings, allow_pickle=allow_pickle)
+    schema = declare(fields or {}, metadata or {}, key, compression, own)
     if not schema.names:
         raise SchemaError("a store needs at least one field or metadata column")
     target = Path(path).absolute()
@@ -85,7 +91,7 @@ def create(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return opened(target, "a")
+    return opened(target, "a", own)
 
 
 def _check_free(target: Path) -> None:

@@ -16,6 +16,7 @@
     │   └── CommitOutcomeUnknownError                 a commit may or may not have happened
     ├── SchemaError              (ValueError)         a record or schema is not what was declared
     │   ├── UnknownNameError                          no such field or metadata column
+    │   ├── EncodingUnavailableError                  an encoding that is not registered or allowed
     │   ├── DuplicateKeyError                         the unique key is already taken
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
@@ -56,6 +57,7 @@ __all__ = [
     "DecodeError",
     "DuplicateKeyError",
     "EncodeError",
+    "EncodingUnavailableError",
     "ForkedLogError",
     "ForkedStoreError",
     "IndexBehindLogError",
@@ -176,6 +178,10 @@ class SchemaError(SqlstoreError, ValueError):
 
 class UnknownNameError(SchemaError):
     """No field or metadata column has this name."""
+
+
+class EncodingUnavailableError(SchemaError):
+    """A field has an encoding that is not registered with this store, or is not allowed."""
 
 
 class DuplicateKeyError(SchemaError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast
 
+from sqlstore.encodings import Encodings
 from sqlstore.log import mounts
 from sqlstore.log.segment import NO_COMMIT
 from sqlstore.reading.field import VERIFY, Verify
@@ -27,11 +28,14 @@ class Opening:
         How chunks are read: mapped, piece by piece, or whole files into memory.
     verify
         When stored bytes are compared with their checksums.
+    encodings
+        Those that the store's fields may have.
     """
 
     root: Path
     io: Io
     verify: Verify
+    encodings: Encodings
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Seen:
 NOTHING_SEEN: Final = Seen(0, NO_COMMIT, 0, 0, 0)
 
 
-def opening(root: Path, io: str | None, verify: str) -> Opening:
+def opening(root: Path, io: str | None, verify: str, encodings: Encodings) -> Opening:
     """Return how to open a store; without ``io``, as fits the file system that it lies on.
 
     Raises
@@ -72,4 +76,4 @@ def opening(root: Path, io: str | None, verify: str) -> Opening:
         raise ValueError(f"io is one of {', '.join(_IO)}, not {io!r}")
     if verify not in VERIFY:
         raise ValueError(f"verify is one of {', '.join(VERIFY)}, not {verify!r}")
-    return Opening(root, cast("Io", io), cast("Verify", verify))
+    return Opening(root, cast("Io", io), cast("Verify", verify), encodings)

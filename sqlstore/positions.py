@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from sqlstore.small import largest
 from sqlstore.types import Ids
 
 Positions: TypeAlias = "ArrayLike | slice"
+
+
+_INT64: Final = np.dtype(np.int64)
 
 
 def as_array(ids: range | Ids) -> Ids:
@@ -48,7 +51,7 @@ def ids_at(ids: range | Ids, positions: Positions) -> Ids:
     except ValueError as error:
         raise IndexError(f"not positions: {positions!r}") from error
     count = len(ids)
-    if index.dtype != np.int64 or index.ndim != 1:
+    if (index.dtype is not _INT64 and index.dtype != _INT64) or index.ndim != 1:
         index = _integers(index, positions, count)
     # Seen as unsigned, a negative position is a huge one: in the usual case one look is enough.
     if index.size and largest(index.view(np.uint64)) >= count:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from sqlstore import limits
 from sqlstore.batch import Block, FieldEncoder, duplicate_key, field_block, too_large
 from sqlstore.columns.base import shown
-from sqlstore.encodings import ENCODINGS
+from sqlstore.encodings import Encodings
 from sqlstore.errors import SchemaError
 from sqlstore.schema import Schema
 from sqlstore.types import Record, SqlValue
@@ -28,7 +28,7 @@ class RowBuffer:
         About how many bytes it holds.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, encodings: Encodings) -> None:
         self._schema = schema
         columns, fields = list(schema.columns.values()), list(schema.fields.values())
         self._names = schema.names
@@ -37,10 +37,10 @@ class RowBuffer:
             itemgetter(*self._order) if len(self._order) > 1 else None
         )
         self._converters = [(c.name, c.kind.convert, c.nullable) for c in columns]
-        self._encoders = [FieldEncoder(field) for field in fields]
+        self._encoders = [FieldEncoder(field, encodings) for field in fields]
         self._straight = (
             *(column.kind.straight for column in columns),
-            *(ENCODINGS[field.encoding].straight for field in fields),
+            *(encoder.straight for encoder in self._encoders),
         )
         at = list(enumerate(column.kind for column in columns))
         self._ranges = [(i, *kind.bounds) for i, kind in at if kind.straight is int]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sqlstore import limits
 from sqlstore.columns import ColumnType, column_type
 from sqlstore.compression import COMPRESSIONS
-from sqlstore.encodings import ENCODINGS
+from sqlstore.encodings import ENCODINGS, Encodings
 from sqlstore.errors import SchemaError, UnknownNameError
 
 RESERVED_NAMES: Final = {
@@ -23,6 +23,7 @@ RESERVED_NAMES: Final = {
 """Names that nobody can use, and what they mean."""
 
 DEFAULT: Final = "default"
+_SEQUENCE: Final = "[]"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Field:
     Parameters
     ----------
     encoding
-        How values become bytes: ``"bytes"``, ``"utf8"``, ``"array"`` or ``"png"``.
+        How values become bytes, such as ``"utf8"``, ``"array"`` or ``"jpg"``; with ``[]`` behind it
+        for a sequence of them. See `sqlstore.encodings` for all.
     compression
         ``"lz4"``, ``"zstd"``, ``"gzip"`` or None. The default is the store's own.
     name, number
@@ -43,6 +45,16 @@ class Field:
     compression: str | None = DEFAULT
     name: str = field(default="", kw_only=True)
     number: int = field(default=-1, kw_only=True)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Return whether a value is a sequence of items."""
+        return self.encoding.endswith(_SEQUENCE)
+
+    @property
+    def item_encoding(self) -> str:
+        """Return the encoding of the value, or of each item of a sequence."""
+        return self.encoding.removesuffix(_SEQUENCE)
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,7 @@ def declare(
     metadata: Mapping[str, str | pa.DataType | Column],
     key: str | None,
     compression: str | None,
+    encodings: Encodings,
 ) -> Schema:
     """Return the schema that a user's declaration means.
 
@@ -154,7 +167,7 @@ def declare(
     _check_names([*fields, *metadata])
     schema = Schema(
         {
-            name: _field(name, number, given, compression)
+            name: _field(name, number, given, compression, encodings)
             for number, (name, given) in enumerate(fields.items())
         },
         {
@@ -168,15 +181,19 @@ def declare(
     return schema
 
 
-def _field(name: str, number: int, given: str | Field, compression: str | None) -> Field:
+def _field(
+    name: str, number: int, given: str | Field, compression: str | None, encodings: Encodings
+) -> Field:
     declared = given if isinstance(given, Field) else Field(given)
     if declared.compression == DEFAULT:
         declared = replace(declared, compression=compression)
-    if declared.encoding not in ENCODINGS:
+    if not isinstance(declared.encoding, str):
         raise SchemaError(
-            f"{declared.encoding!r} is not an encoding; the encodings are {', '.join(ENCODINGS)}",
+            f"{declared.encoding!r} is not the name of an encoding; "
+            f"the encodings are {', '.join(ENCODINGS)}",
             field=name,
         )
+    encodings.of(declared.item_encoding, name)
     if declared.compression not in COMPRESSIONS:
         known = ", ".join(str(known) for known in COMPRESSIONS)
         raise SchemaError(

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits, pickling
+from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
@@ -187,6 +188,7 @@ class Store(View):
         return Writer(
             self.path,
             self._on_commit,
+            self._source.how.encodings,
             commit_records=commit_records,
             commit_bytes=commit_bytes,
             commit_seconds=commit_seconds,
@@ -255,6 +257,8 @@ def open(
     *,
     io: Io | None = None,
     verify: Verify = "once",
+    encodings: Mapping[str, OwnEncoding] | None = None,
+    allow_pickle: bool = False,
 ) -> Store:
     """Open a store.
 
@@ -273,6 +277,12 @@ def open(
     verify
         When stored bytes are compared with their checksums: ``"once"`` for each value in this
         process, ``"always"``, or ``"never"``.
+    encodings
+        The encodings of your own that its fields have: ``(encode, decode)`` by name. Functions that
+        pickle go to worker processes with the store.
+    allow_pickle
+        Whether fields encoded by ``pickle`` may be read and written. Reading them runs whatever
+        code those who wrote them chose.
 
     Raises
     ------
@@ -287,17 +297,22 @@ def open(
     """
     if mode not in ("r", "a"):
         raise ValueError(f'mode is "r" or "a", not {mode!r}')
-    return opened(Path(path).absolute(), mode, io, verify)
+    own = Encodings(encodings, allow_pickle=allow_pickle)
+    return opened(Path(path).absolute(), mode, own, io, verify)
 
 
 def opened(
-    root: Path, mode: Literal["r", "a"], io: Io | None = None, verify: Verify = "once"
+    root: Path,
+    mode: Literal["r", "a"],
+    encodings: Encodings,
+    io: Io | None = None,
+    verify: Verify = "once",
 ) -> Store:
     """Return the store in a folder; `open` describes the parameters."""
     files.check_has_chunks(root)
     if mode == "a":
         _check_writable(root)
-    return Store(Source.open(opening(root, io, verify)), mode)
+    return Store(Source.open(opening(root, io, verify, encodings)), mode)
 
 
 def _check_writable(root: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from sqlstore import columnar, limits
 from sqlstore.batch import Block, joined
 from sqlstore.commit import Committer
+from sqlstore.encodings import Encodings
 from sqlstore.errors import SqlstoreError, StoreBusyError
 from sqlstore.log.segment import Trailer
 from sqlstore.rows import RowBuffer
@@ -40,6 +41,7 @@ class Writer:
         self,
         root: Path,
         on_commit: Callable[[Trailer], None],
+        encodings: Encodings,
         *,
         commit_records: int = limits.COMMIT_RECORDS,
         commit_bytes: int = limits.COMMIT_BYTES,
@@ -48,7 +50,8 @@ class Writer:
         if commit_records < 1 or commit_bytes < 1 or commit_seconds <= 0:
             raise ValueError("a commit takes at least one record, one byte, and some time")
         self._committer = Committer(root)
-        self._rows = RowBuffer(self._committer.schema)
+        self._encodings = encodings
+        self._rows = RowBuffer(self._committer.schema, encodings)
         self._blocks: list[Block] = []
         self._on_commit = on_commit
         self._commit_records = commit_records
@@ -134,8 +137,8 @@ class Writer:
                 self.append(record)
             return
         self._committer.check_usable()
-        schema = self._committer.schema
-        for block in columnar.blocks(records, schema, self._commit_records, self._commit_bytes):
+        most = self._commit_records, self._commit_bytes
+        for block in columnar.blocks(records, self._committer.schema, self._encodings, *most):
             self._take_rows()
             self._blocks.append(block)
             self._taken += block.count

@@ -129,10 +129,10 @@ def test_there_may_be_a_thousand_names_and_no_more(tmp_path: Path) -> None:
         assert (store[0]["c0"], store[0]["c500"], store[0]["c998"]) == (1, None, 2)
 
 
-@pytest.mark.parametrize("encoding", ["", "jpg", "Bytes", "pickle", None, 5])
+@pytest.mark.parametrize("encoding", ["", "jpeg", "Bytes", "[]", "bytes[][]", None, 5])
 def test_an_encoding_must_be_known(tmp_path: Path, encoding: Any) -> None:
     message = refused(tmp_path, fields={"f": sqlstore.Field(encoding)})
-    assert "bytes, utf8, array, png" in message
+    assert "bytes, utf8, int" in message
     assert "field f" in message
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import sqlstore
 from sqlstore.cache import locations
 from sqlstore.cache.locations import ROW_SIZE
-from sqlstore.reading.bodies import INLINE, Bodies, _words_at
+from sqlstore.reading.bodies import INLINE, Bodies
 from sqlstore.reading.field import FieldValues, _place
 from sqlstore.reading.held import Held
 from sqlstore.small import are_all, is_any, smallest
@@ -230,7 +230,9 @@ class Batch:
 
     def prefixes(self, positions: Ids) -> NDArray[np.uint32]:
         words, held = self.words(positions)
-        words[:, 1] = _words_at(held.buffers[0])[held.offset]
+        if held.words is None:
+            raise ValueError("these are steps for values of one mapped chunk")
+        words[:, 1] = held.words[held.offset]
         return words
 
     def views(self, positions: Ids) -> pa.Array:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import limits
+from sqlstore import limits, sequences
 from sqlstore.compression import decompress
-from sqlstore.errors import DecodeError
+from sqlstore.errors import ChecksumError, CorruptStoreError
 from sqlstore.log import table
 from sqlstore.log.chain import Link
 from sqlstore.log.reader import ChunkReader
@@ -65,13 +65,21 @@ def _check_bodies(
                 "chunk": link.chunk,
                 "offset": offset,
             }
-            if zlib.crc32(body) != values.crc[row]:
-                report.add("the stored bytes are not what was written", **where)
-                continue
             try:
-                decompress(body, int(values.compression[row]), int(values.raw_length[row]))
-            except DecodeError as error:
-                report.add(error.message, **where)
+                _check_value(field, body, values, row)
+            except CorruptStoreError as error:
+                report.add(error.message, **where, **error.where)
+
+
+def _check_value(field: Field, body: memoryview, values: Values, row: int) -> None:
+    """Raise if a stored value is not what was written, or cannot be decompressed."""
+    crc, compression = int(values.crc[row]), int(values.compression[row])
+    if field.is_sequence:
+        sequences.check(body, int(values.items[row]), crc, compression)
+        return
+    if zlib.crc32(body) != crc:
+        raise ChecksumError("the stored bytes are not what was written")
+    decompress(body, compression, int(values.raw_length[row]))
 
 
 def _groups(

@@ -17,19 +17,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sqlstore.arrow import validity
-from sqlstore.reading.held import Held, Offsets
+from sqlstore.reading.held import Held, Offsets, words_at
 from sqlstore.small import are_all, smallest
 from sqlstore.types import Buffer, Ids
 
 INLINE: Final = 12
 """Values up to this many bytes lie in the view itself."""
 _VIEW_WORDS: Final = 4
-_PREFIX: Final = 4
 _JOIN_BELOW: Final = 32 * 1024
 _LARGEST_BUFFER: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as `Held`
 class Bodies:
     """Values of one field, in the order asked for.
 
@@ -55,7 +54,10 @@ class Bodies:
         words[:, 2] = 0 if which is None else which
         words[:, 3] = offset
         if which is None and count and smallest(self.length) > INLINE:
-            words[:, 1] = _words_at(self.held.buffers[0])[offset]
+            all_words = self.held.words
+            if all_words is None:
+                all_words = words_at(self.held.buffers[0])
+            words[:, 1] = all_words[offset]
         else:
             for buffer, rows in self.held.by_buffer():
                 is_short = self.length[rows] <= INLINE
@@ -101,14 +103,9 @@ class Bodies:
 NO_BODIES: Final = Bodies(Held([], None, np.empty(0, np.int64)), np.empty(0, np.int64))
 
 
-def _words_at(buffer: pa.Buffer) -> NDArray[np.uint32]:
-    """Return the buffer as 32-bit words, one beginning at every byte."""
-    return np.ndarray((buffer.size - _PREFIX + 1,), "<u4", buffer, strides=(1,))
-
-
 def _put_prefixes(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Offsets, rows: Ids) -> None:
     if len(rows):
-        words[rows, 1] = _words_at(buffer)[offset[rows]]
+        words[rows, 1] = words_at(buffer)[offset[rows]]
 
 
 def _put_inline(words: NDArray[np.uint32], buffer: pa.Buffer, offset: Offsets, rows: Ids) -> None:

@@ -23,7 +23,7 @@ from sqlstore.errors import CorruptChunkError, StoreClosedError, TruncatedChunkE
 from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, Header
-from sqlstore.reading.held import Held
+from sqlstore.reading.held import Held, words_at
 from sqlstore.reading.runs import Runs, runs_of
 from sqlstore.small import are_all, largest
 from sqlstore.types import Buffer
@@ -101,6 +101,7 @@ class MappedChunks(Chunks):
         self._most = most
         self._closed = False
         self._buffers: dict[int, pa.Buffer] = {}
+        self._words: dict[int, NDArray[np.uint32]] = {}
         self.maps = {}
 
     def name(self, chunk: int) -> str:
@@ -125,7 +126,7 @@ class MappedChunks(Chunks):
             buffer = self._buffers.get(first)
             if buffer is None or buffer.size < largest(offset) + largest(length):
                 buffer = self._buffer(first, int((offset.astype(np.int64) + length).max()))
-            return Held([buffer], None, offset)
+            return Held([buffer], None, offset, self._words.get(first))
         numbers, which = np.unique(chunk, return_inverse=True)
         ends = np.zeros(len(numbers), np.int64)
         np.maximum.at(ends, which, offset.astype(np.int64) + length)
@@ -169,6 +170,9 @@ class MappedChunks(Chunks):
             for number in list(self.maps)[: len(self.maps) // 2 + 1]:
                 self.maps.pop(number, None)
                 self._buffers.pop(number, None)
+                self._words.pop(number, None)
+        # The words before the buffer: another thread may read in between.
+        self._words[chunk] = words_at(buffer)
         self._buffers[chunk] = buffer
         self.maps[chunk] = memoryview(buffer).cast("B")
 
@@ -176,6 +180,7 @@ class MappedChunks(Chunks):
         """Let go of all chunks."""
         self._closed = True
         self._buffers.clear()
+        self._words.clear()
         self.maps.clear()
 
 

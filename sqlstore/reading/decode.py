@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqlstore import limits, threads
-from sqlstore.encodings import ENCODINGS, stacked_arrays
-from sqlstore.errors import SchemaError
+from sqlstore.encodings import stacked_arrays
+from sqlstore.errors import DecodeError, SchemaError
 from sqlstore.types import Buffer, Ids
 
 if TYPE_CHECKING:
+    from sqlstore.encodings import Encoding
     from sqlstore.schema import Field
     from sqlstore.source import Source
+
+_Work = tuple["Buffer | None", int, "int | None"]
+"""Stored bytes, the record, and the number of the item in a sequence."""
 
 
 def decoded(source: Source, ids: Sequence[int], field: Field) -> list[object]:
@@ -23,19 +27,59 @@ def decoded(source: Source, ids: Sequence[int], field: Field) -> list[object]:
 
     Encodings that let go of Python's lock are decoded in several threads.
     """
+    if field.is_sequence:
+        return _sequences(source, ids, field)
     if len(ids) == 1:
         record = int(ids[0])
-        return [source.decoded(source.stored(record, field), record, field)]
+        return _decoded(source, field, [(source.stored(record, field), record, None)])
     buffers = source.bodies(np.asarray(ids, np.int64), field).each()
-    work = list(zip(buffers, ids, strict=True))
+    return _decoded(source, field, [(*pair, None) for pair in zip(buffers, ids, strict=True)])
 
-    def decode(one: tuple[Buffer | None, int]) -> object:
-        return source.decoded(one[0], one[1], field)
 
-    n_bytes = sum(len(buffer) for buffer in buffers if buffer is not None)
-    if ENCODINGS[field.encoding].parallel and n_bytes >= limits.PARALLEL_BYTES:
+def decoded_items(source: Source, record: int, field: Field, chosen: Sequence[int] | None) -> Any:
+    """Return items of the sequence of a record as a list, or None if it has none."""
+    items = source.items(record, field, chosen)
+    if items is None:
+        return None
+    numbers = range(len(items)) if chosen is None else chosen
+    work: list[_Work] = [(item, record, n) for item, n in zip(items, numbers, strict=True)]
+    return _decoded(source, field, work)
+
+
+def _sequences(source: Source, ids: Sequence[int], field: Field) -> list[object]:
+    found = [source.items(int(record), field, None) for record in ids]
+    work: list[_Work] = [
+        (item, int(record), number)
+        for record, items in zip(ids, found, strict=True)
+        for number, item in enumerate(items or ())
+    ]
+    values = iter(_decoded(source, field, work))
+    return [None if items is None else [next(values) for _ in items] for items in found]
+
+
+def _decoded(source: Source, field: Field, work: list[_Work]) -> list[object]:
+    encoding = source.encoding(field)
+
+    def decode(one: _Work) -> object:
+        return _one(encoding, field, *one)
+
+    n_bytes = sum(len(data) for data, _, _ in work if data is not None)
+    if encoding.parallel and n_bytes >= limits.PARALLEL_BYTES and len(work) > 1:
         return threads.spread(decode, work)
     return [decode(one) for one in work]
+
+
+def _one(
+    encoding: Encoding, field: Field, data: Buffer | None, record: int, item: int | None
+) -> object:
+    if data is None:
+        return None
+    try:
+        return encoding.decode(data)
+    except DecodeError as error:
+        where: dict[str, object] = {"record": record, "field": field.name}
+        where |= {} if item is None else {"item": item}
+        raise DecodeError(error.message, **where, **error.where) from error
 
 
 def stacked(source: Source, ids: Ids, field: Field) -> NDArray[Any]:
@@ -46,7 +90,7 @@ def stacked(source: Source, ids: Ids, field: Field) -> NDArray[Any]:
     SchemaError
         They differ in shape or dtype, one is missing, or they are no arrays.
     """
-    if not ENCODINGS[field.encoding].gives_arrays:
+    if field.is_sequence or not source.encoding(field).gives_arrays:
         raise SchemaError(f"{field.encoding} values cannot be stacked: they are no arrays")
     if not len(ids):
         raise SchemaError("no records to stack: the shape of no arrays is not known")

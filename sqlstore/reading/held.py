@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 Offsets: TypeAlias = NDArray[np.integer[Any]]
 Int = TypeVar("Int", bound=np.integer[Any])
 
+_WORD: Final = 4
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen, which would take most of a microsecond for each
 class Held:
     """Pieces of chunks in memory.
 
@@ -27,11 +29,14 @@ class Held:
         For every piece the buffer that it lies in; None if there is only one.
     offset
         Where it begins there, in bytes.
+    words
+        `words_at` of the only buffer, where that is kept.
     """
 
     buffers: list[pa.Buffer]
     which: NDArray[np.int32] | None
     offset: Offsets
+    words: NDArray[np.uint32] | None = None
 
     def some(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Held:
         """Return some of the pieces, chosen by position or by a mask."""
@@ -52,6 +57,11 @@ class Held:
         """Return pieces for more values; those that are not present begin at 0."""
         which = None if self.which is None else spread_out(self.which, present)
         return Held(self.buffers, which, spread_out(self.offset, present))
+
+
+def words_at(buffer: pa.Buffer) -> NDArray[np.uint32]:
+    """Return a buffer as 32-bit words, one beginning at every byte."""
+    return np.ndarray((buffer.size - _WORD + 1,), "<u4", buffer, strides=(1,))
 
 
 def spread_out(values: NDArray[Int], present: NDArray[np.bool_]) -> NDArray[Int]:

@@ -1,0 +1,320 @@
+"""What some records are: their values one by one and in batches, and their metadata as Arrow."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sqlstore.arrow import int64_array
+from sqlstore.attached import Raw
+from sqlstore.errors import (
+    CorruptCacheError,
+    MissingChunkError,
+    MissingPackageError,
+    SchemaError,
+    UnknownNameError,
+)
+from sqlstore.positions import Positions, as_array, ids_at
+from sqlstore.reading import masks
+from sqlstore.reading.decode import decoded, stacked
+from sqlstore.reading.file import ValueFile
+from sqlstore.reading.masks import Items, Mask
+from sqlstore.schema import Field
+from sqlstore.source import Source
+from sqlstore.types import Ids
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ITERATION_STEP = 16  # payloads may be large: few are held at once
+
+
+class Contents:
+    """Some records of a store, to be read; `View` says how they are chosen."""
+
+    def __init__(
+        self, source: Source, ids: range | Ids, names: Sequence[str] | None = None
+    ) -> None:
+        self._source = source
+        self._set_ids(ids, source.raws)
+        self._names = names
+        schema = source.schema
+        self._fields = [f for name, f in schema.fields.items() if names is None or name in names]
+        self._columns = [c for name, c in schema.columns.items() if names is None or name in names]
+
+    def _set_ids(self, ids: range | Ids, raws: Mapping[str, Raw]) -> None:
+        # What `raw` needs, made once: it is called a million times a second. And set at once, as
+        # other threads may read meanwhile.
+        self._reads = raws, ids if isinstance(ids, range) else ids.data, ids
+
+    @property
+    def ids(self) -> Ids:
+        """Return the record ids, in the order of the view: int64, read-only."""
+        ids = as_array(self._record_ids()).view()
+        ids.flags.writeable = False
+        return ids
+
+    def _record_ids(self) -> range | Ids:
+        return self._reads[2]
+
+    def __len__(self) -> int:
+        return len(self._record_ids())
+
+    def _selected(self) -> list[str]:
+        return [f.name for f in self._fields] + [c.name for c in self._columns]
+
+    def _ids_at(self, positions: Positions) -> Ids:
+        return ids_at(self._record_ids(), positions)
+
+    def _id_at(self, position: SupportsIndex) -> int:
+        if isinstance(position, (bool, np.bool_)):
+            raise TypeError(f"a position is an integer, not {position!r}")
+        index = operator.index(position)
+        try:
+            return int(self._record_ids()[index])
+        except (IndexError, OverflowError):
+            raise IndexError(f"position {index} in a view of {len(self)} records") from None
+
+    def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Return records by id."""
+        values: list[Sequence[object]]
+        values = [decoded(self._source, ids, field) for field in self._fields]
+        metadata = self._source.metadata(_as_range(ids), self._columns)
+        for column, arrays in zip(self._columns, metadata, strict=True):
+            values.append([one for array in arrays for one in column.kind.to_python(array)])
+        if not values:
+            return [{} for _ in ids]
+        names = self._selected()
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        ids = self._record_ids()
+        for start in range(0, len(ids), _ITERATION_STEP):
+            yield from self._fetch([int(i) for i in ids[start : start + _ITERATION_STEP]])
+
+    def fetch(self, positions: Positions) -> list[dict[str, Any]]:
+        """Return the records at these positions, in this order, repeats kept."""
+        return self._fetch(self._ids_at(positions).tolist())
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+        """Return the same as `fetch`: what a PyTorch DataLoader calls for a batch."""
+        return self.fetch(positions)
+
+    def read(self, position: SupportsIndex, mask: Mask) -> dict[str, Any]:
+        """Return parts of one record.
+
+        Parameters
+        ----------
+        mask
+            What to read, by field and metadata column: True for all of it; of a sequence also a
+            slice, or the numbers of some items, such as a range. Only those items are read.
+
+        Returns
+        -------
+        dict
+            What the mask names, in its order.
+
+        Raises
+        ------
+        IndexError
+            An item is not in the sequence.
+        """
+        record = self._id_at(position)
+        self._check_selected(mask)
+        return masks.masked(self._source, record, mask)
+
+    def available(self, position: SupportsIndex) -> dict[str, bool | range]:
+        """Return for each field whether the record has a value; of a sequence, the range of items.
+
+        A sequence that is missing is False; one without items is ``range(0, 0)``.
+        """
+        found = masks.available(self._source, self._id_at(position))
+        return {field.name: found[field.name] for field in self._fields}
+
+    def raw_items(
+        self, position: SupportsIndex, field: str, items: Items = True
+    ) -> list[bytes] | None:
+        """Return items of a sequence as their encoding made them, decompressed and not decoded.
+
+        Parameters
+        ----------
+        items
+            All by default; else as in `read`.
+
+        Returns
+        -------
+        list of bytes or None
+            None if the record has no sequence.
+        """
+        record, declared = self._id_at(position), self._source.schema.field(field)
+        if not declared.is_sequence:
+            raise SchemaError("this is no sequence; read its bytes with `raw`", field=field)
+        return masks.raw_items(self._source, record, declared, items)
+
+    def _check_selected(self, names: Iterable[str]) -> None:
+        selected, schema = self._selected(), self._source.schema
+        if unknown := [name for name in names if name not in schema.names]:
+            raise schema.unknown(unknown)
+        if others := [repr(name) for name in names if name not in selected]:
+            raise UnknownNameError(
+                f"not among what this view selects: {', '.join(others)}; it selects "
+                f"{', '.join(selected) or 'nothing'}"
+            )
+
+    def _single(self, name: str) -> Field:
+        """Return a field whose values are no sequences."""
+        field = self._source.schema.field(name)
+        if field.is_sequence:
+            raise SchemaError(
+                "this is a sequence; its items are read with `raw_items` and `read`", field=name
+            )
+        return field
+
+    def raw(self, position: SupportsIndex, field: str) -> bytes | None:
+        """Return a value as its encoding made it, decompressed and not decoded.
+
+        Returns
+        -------
+        bytes or None
+            None if the record has no value of this field.
+
+        Raises
+        ------
+        ChecksumError
+            The bytes are not what was written.
+        """
+        try:
+            raws, ids, _ = self._reads
+            return raws[field](ids[position])
+        except (LookupError, OverflowError, TypeError, CorruptCacheError, MissingChunkError):
+            return self._raw(position, field)
+
+    def _raw(self, position: SupportsIndex, field: str) -> bytes | None:
+        """Do what `raw` does when it is not prepared for it, or finds something wrong."""
+        declared = self._single(field)
+        self._source.check_open()
+        raws = self._source.raws  # before the ids, which may be newer but not older
+        ids = self._record_ids()
+        value = self._source.raw(self._id_at(position), declared)
+        self._set_ids(ids, raws)
+        return value
+
+    def blobs(
+        self, field: str, positions: Positions | None = None, *, copy: bool = True
+    ) -> pa.Array:
+        """Return the values of a field, decompressed and not decoded, as one Arrow array.
+
+        Parameters
+        ----------
+        field
+            The name of the field.
+        positions
+            Which records, in this order, repeats kept; all by default.
+        copy
+            False gives views of the chunks themselves: not a byte of values that are stored
+            uncompressed is copied. They keep whole chunk files mapped, so they are not for keeping;
+            and copy them before they leave the process, as a whole chunk would go with them.
+
+        Returns
+        -------
+        pyarrow.LargeBinaryArray or pyarrow.BinaryViewArray
+            Null where a record has no value.
+
+        Raises
+        ------
+        ChecksumError
+            The bytes are not what was written.
+        """
+        ids = self._ids_of(positions)
+        bodies = self._source.bodies(ids, self._single(field))
+        return bodies.copied() if copy else bodies.views()
+
+    def stack(self, field: str, positions: Positions | None = None) -> NDArray[Any]:
+        """Return the arrays or images of a field as one array, of shape ``(n, ...)``.
+
+        Parameters
+        ----------
+        positions
+            Which records, in this order; all by default.
+
+        Raises
+        ------
+        SchemaError
+            They differ in shape or dtype, one is missing, or they are no arrays.
+        """
+        return stacked(self._source, self._ids_of(positions), self._source.schema.field(field))
+
+    def open(self, position: SupportsIndex, field: str) -> io.BufferedReader:
+        """Return a value as a file to read from, decompressed and not decoded.
+
+        Nothing is read before it is asked for. The first read checks the value as a whole, unless
+        that has been done, or the store was opened with ``verify="never"``; from then on only what
+        is asked for is read. A compressed value is decompressed as a whole.
+
+        Raises
+        ------
+        RecordNotFoundError
+            The record has no value of this field.
+        """
+        record, declared = self._id_at(position), self._single(field)
+        return io.BufferedReader(ValueFile(self._source, record, declared))
+
+    def _ids_of(self, positions: Positions | None) -> Ids:
+        if positions is None:
+            return as_array(self._record_ids())
+        return self._ids_at(positions)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Return the Arrow schema of `to_arrow`."""
+        schema = self._source.schema.arrow
+        return pa.schema([schema.field("id"), *(schema.field(c.name) for c in self._columns)])
+
+    def to_arrow(self) -> pa.Table:
+        """Return the record ids and the metadata as an Arrow table of the declared types."""
+        ids = self._record_ids()
+        metadata = self._source.metadata(ids, self._columns)
+        columns = [
+            pa.chunked_array(arrays, column.kind.arrow)
+            for column, arrays in zip(self._columns, metadata, strict=True)
+        ]
+        return pa.Table.from_arrays(
+            [int64_array(as_array(ids)), *columns], schema=self.arrow_schema
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the record ids and the metadata as a pandas DataFrame.
+
+        Raises
+        ------
+        MissingPackageError
+            pandas is not installed.
+        """
+        try:
+            frame: pd.DataFrame = self.to_arrow().to_pandas()
+        except ImportError as error:
+            raise MissingPackageError(
+                "this needs pandas: pip install 'sqlstore[pandas]'"
+            ) from error
+        return frame
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _as_range(ids: Sequence[int]) -> range | Ids:
+    """Return consecutive ids as a range, whose metadata is a slice and needs no gathering."""
+    if not ids:
+        return range(0)
+    first, count = ids[0], len(ids)
+    if ids[-1] == first + count - 1 and all(a + 1 == b for a, b in itertools.pairwise(ids)):
+        return range(first, first + count)
+    return np.asarray(ids, np.int64)

@@ -1,0 +1,198 @@
+"""NumPy arrays: in a form of our own, which keeps every plain dtype, and as ``.npy`` files."""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import struct
+import tokenize
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.lib import format as npy
+
+from sqlstore.encodings.base import Encoding
+from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
+from sqlstore.types import Buffer
+
+_HEADER: Final = struct.Struct("<BBH")
+_FORTRAN: Final = 1
+_MOST_NAME: Final = 2**16 - 1
+_PLAIN: Final = re.compile(r"[<>|][biufcSUmMV]\d+(\[\d*[A-Za-z]+\])?")
+"""How NumPy writes the plain dtypes. It reads much more, some of it with a warning."""
+_EXTENSION: Final = re.compile(r"bfloat16|u?int[124]|float[468]_\w+")
+"""The dtypes of the package ml_dtypes."""
+_NPY_MAGIC: Final = b"\x93NUMPY"
+_UNREADABLE: Final = (
+    struct.error,
+    TypeError,
+    ValueError,
+    OverflowError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+
+
+class Array(Encoding):
+    """Order, number of dimensions, dtype, shape, and the elements; see `docs/format.md`."""
+
+    gives_arrays = True
+
+    def encode(self, value: Any) -> Buffer:
+        array = _array(value)
+        name = _name_of(array.dtype)
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        header = _HEADER.pack(_FORTRAN if fortran else 0, array.ndim, len(name))
+        shape = struct.pack(f"<{array.ndim}Q", *array.shape)
+        return b"".join((header, name, shape, array.tobytes("F" if fortran else "C")))
+
+    def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        try:
+            return self._parse(data)
+        except _UNREADABLE as error:
+            raise DecodeError(f"not an array: {error}") from error
+
+    def _parse(self, data: Buffer) -> np.ndarray[Any, Any]:
+        flags, dtype, shape, start = _parsed_header(data)
+        order: Any = "F" if flags == _FORTRAN else "C"
+        if start == len(data):
+            return np.zeros(shape, dtype, order)  # text of no length becomes one byte long
+        # A copy, so that the array is aligned and writable and does not keep a larger buffer alive.
+        flat = np.frombuffer(bytearray(data[start:]), dtype, math.prod(shape))
+        return flat.reshape(shape, order=order)
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    if not isinstance(value, (np.ndarray, np.generic)):
+        raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise EncodeError("a masked array would lose its mask; store values and mask as two")
+    return np.asarray(value)
+
+
+@lru_cache(maxsize=256)
+def _name_of(dtype: np.dtype[Any]) -> bytes:
+    """Return the text that a dtype is written as.
+
+    Raises
+    ------
+    EncodeError
+        It cannot be stored.
+    """
+    if dtype.hasobject:
+        raise EncodeError(f"arrays of dtype {dtype} cannot be stored: they hold Python objects")
+    name = dtype.str
+    if dtype.fields is not None:
+        name = _structure(dtype)
+    elif dtype.kind == "V" and dtype.type is not np.void:
+        name = dtype.name
+    elif not _PLAIN.fullmatch(name):
+        raise EncodeError(f"arrays of dtype {dtype} cannot be stored")
+    if len(name) > _MOST_NAME or _dtype_of(name) != dtype:
+        raise EncodeError(f"arrays of dtype {dtype} cannot be stored exactly")
+    return name.encode("utf-8")
+
+
+def _structure(dtype: np.dtype[Any]) -> str:
+    try:
+        return repr(npy.dtype_to_descr(dtype))
+    except ValueError as error:
+        raise EncodeError(f"arrays of dtype {dtype} cannot be stored: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _dtype_of(name: str) -> np.dtype[Any]:
+    """Return the dtype that a text stands for."""
+    if _PLAIN.fullmatch(name):
+        return np.dtype(name)
+    if _EXTENSION.fullmatch(name):
+        extension: np.dtype[Any] = np.dtype(getattr(_ml_dtypes(name), name))
+        return extension
+    if not name.startswith("["):
+        raise ValueError(f"dtype {name!r}")
+    dtype: np.dtype[Any] = npy.descr_to_dtype(ast.literal_eval(name))
+    if dtype.hasobject:
+        raise ValueError(f"dtype {name!r}")
+    return dtype
+
+
+def _ml_dtypes(name: str) -> Any:
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise MissingPackageError(f"{name} arrays need ml_dtypes: pip install ml_dtypes") from error
+    return ml_dtypes
+
+
+def _parsed_header(data: Buffer) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
+    """Return flags, dtype and shape of an encoded array, and where its elements begin."""
+    flags, ndim, n_name = _HEADER.unpack_from(data)
+    start = _HEADER.size
+    if flags not in (0, _FORTRAN):
+        raise ValueError(f"flags {flags}")
+    dtype = _dtype_of(bytes(data[start : start + n_name]).decode("utf-8"))
+    shape = struct.unpack_from(f"<{ndim}Q", data, start + n_name)
+    start += n_name + 8 * ndim
+    if math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
+    return flags, dtype, shape, start
+
+
+def stacked_arrays(datas: Sequence[Buffer | None]) -> np.ndarray[Any, Any] | None:
+    """Return encoded arrays as one array if all have one header in C order; else None.
+
+    The elements are copied once, straight to their place.
+    """
+    first = datas[0]
+    if first is None:
+        return None
+    try:
+        flags, dtype, shape, start = _parsed_header(first)
+    except _UNREADABLE:
+        return None  # decoding it says what is wrong
+    header, size = bytes(first[:start]), len(first)
+    if flags or any(d is None or len(d) != size or d[:start] != header for d in datas):
+        return None
+    whole = np.empty((len(datas), *shape), dtype)
+    if whole.nbytes:
+        rows = whole.reshape(-1).view(np.uint8).reshape(len(datas), -1)
+        for row, data in zip(rows, datas, strict=True):
+            row[:] = np.frombuffer(data or b"", np.uint8, offset=start)
+    return whole
+
+
+class Npy(Encoding):
+    """A file as `numpy.save` writes it; the bytes of such a file are kept as they are."""
+
+    gives_arrays = True
+
+    def encode(self, value: Any) -> Buffer:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            if bytes(value[: len(_NPY_MAGIC)]) != _NPY_MAGIC:
+                raise EncodeError("these bytes are not an npy file")
+            return bytes(value)
+        array = _array(value)
+        _name_of(array.dtype)
+        if (
+            array.dtype.kind == "V"
+            and array.dtype.fields is None
+            and array.dtype.type is not np.void
+        ):
+            raise EncodeError(f"npy has no dtype {array.dtype}; the encoding `array` has")
+        stream = io.BytesIO()
+        npy.write_array(stream, array, allow_pickle=False)
+        return stream.getvalue()
+
+    def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        try:
+            array: np.ndarray[Any, Any] = npy.read_array(io.BytesIO(data), allow_pickle=False)
+        except _UNREADABLE as error:
+            raise DecodeError(f"not an npy file: {error}") from error
+        return array

@@ -1,0 +1,150 @@
+"""Images: PNG without loss, and JPEG."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from sqlstore.encodings.base import Encoding
+from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
+from sqlstore.types import Buffer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+JPEG_QUALITY: Final = 95
+
+
+class _Image(Encoding):
+    """What PNG and JPEG have in common.
+
+    Attributes
+    ----------
+    format
+        Pillow's name.
+    signature
+        How files begin.
+    modes
+        Of Pillow images that can be stored.
+    depths
+        Dtypes of arrays by number of channels.
+    """
+
+    parallel = True
+    gives_arrays = True
+    format: ClassVar[str]
+    signature: ClassVar[bytes]
+    modes: ClassVar[frozenset[str]]
+    depths: ClassVar[dict[int, tuple[type, ...]]]
+    expected: ClassVar[str]
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def encode(self, value: Any) -> Buffer:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            if bytes(value[: len(self.signature)]) != self.signature:
+                raise EncodeError(f"these bytes are not a {self.format} file")
+            return bytes(value)
+        image = self._image(value)
+        if image.mode not in self.modes:
+            raise EncodeError(f"Pillow images of mode {image.mode} cannot be stored; convert it")
+        stream = io.BytesIO()
+        try:
+            _check_pixels(image)
+            image.save(stream, self.format, **self.settings)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise EncodeError(f"this image cannot be stored: {error}") from error
+        return stream.getvalue()
+
+    def _image(self, value: Any) -> Any:
+        pillow = _pillow()
+        if isinstance(value, pillow.Image):
+            return value
+        if not isinstance(value, np.ndarray):
+            raise EncodeError(
+                f"expected an array, image or {self.format} bytes, got {type(value).__name__}"
+            )
+        native = value.dtype.newbyteorder("=")
+        channels = {2: 1, 3: value.shape[-1] if value.ndim == 3 else 0}.get(value.ndim, 0)
+        allowed = () if value.ndim == 3 and channels == 1 else self.depths.get(channels, ())
+        if native not in [np.dtype(one) for one in allowed] or not value.size:
+            raise EncodeError(
+                f"an array of shape {value.shape} and dtype {value.dtype} is not such an image; "
+                f"expected {self.expected}"
+            )
+        return pillow.fromarray(np.ascontiguousarray(value, native))
+
+    def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        try:
+            # Not by `Image.open`, which warns of an image half as large as the largest allowed.
+            with self._opened(io.BytesIO(data)) as image:
+                _check_pixels(image)
+                return np.array(_plain(image))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DecodeError(f"not a {self.format} image: {error}") from error
+
+    @abstractmethod
+    def _opened(self, stream: io.BytesIO) -> Any:
+        """Return Pillow's image of a file."""
+
+
+class Png(_Image):
+    """PNG: arrays come back as they were."""
+
+    format = "PNG"
+    signature = b"\x89PNG\r\n\x1a\n"
+    modes = frozenset({"L", "LA", "RGB", "RGBA", "I;16"})
+    depths: ClassVar = {1: (np.uint8, np.uint16), 2: (np.uint8,), 3: (np.uint8,), 4: (np.uint8,)}
+    expected = "(H, W), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8, or (H, W) of uint16"
+
+    def _opened(self, stream: io.BytesIO) -> Any:
+        _pillow()
+        from PIL.PngImagePlugin import PngImageFile
+
+        return PngImageFile(stream)
+
+
+class Jpg(_Image):
+    """JPEG: the bytes of a file are kept as they are; of arrays and images a little is lost."""
+
+    format = "JPEG"
+    signature = b"\xff\xd8\xff"
+    modes = frozenset({"L", "RGB", "CMYK"})
+    depths: ClassVar = {1: (np.uint8,), 3: (np.uint8,)}
+    expected = "(H, W) or (H, W, 3) of uint8"
+    settings: ClassVar = {"quality": JPEG_QUALITY, "subsampling": 0}
+
+    def _opened(self, stream: io.BytesIO) -> Any:
+        _pillow()
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        return JpegImageFile(stream)
+
+
+def _check_pixels(image: Any) -> None:
+    """Refuse an image that would fill the memory: Pillow's own limit, which people can change."""
+    limit = _pillow().MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > 2 * limit:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels are more than twice "
+            f"PIL.Image.MAX_IMAGE_PIXELS ({limit})"
+        )
+
+
+def _plain(image: Any) -> Any:
+    """Return the image without palette or inks, so that every pixel is what a person sees."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "CMYK":
+        return image.convert("RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingPackageError("images need Pillow: pip install 'sqlstore[images]'") from error
+    return Image

@@ -1,0 +1,85 @@
+"""The values of one field of sequences: all items of a record, or some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from sqlstore import sequences
+from sqlstore.cache import locations
+from sqlstore.cache.locations import LOST
+from sqlstore.errors import ChecksumError, DecodeError
+from sqlstore.reading.field import FieldValues
+from sqlstore.sequences import ENTRY_SIZE, Footer
+from sqlstore.types import Buffer
+
+
+class SequenceValues(FieldValues):
+    """Reads the sequences of one field by record id.
+
+    Of every read, the footer is compared with its checksum, and each item with its own, unless
+    checksums are never looked at.
+    """
+
+    def count(self, record: int) -> int | None:
+        """Return how many items a record has; None if it has no sequence."""
+        row = self._row(record)
+        if row[locations.COMPRESSION] >= LOST:
+            self._refuse_lost(record, row[locations.COMPRESSION])
+            return None
+        return row[locations.ITEMS]
+
+    def items(self, record: int, chosen: Sequence[int] | None = None) -> list[Buffer] | None:
+        """Return items, decompressed; None if the record has no sequence.
+
+        Parameters
+        ----------
+        chosen
+            Which ones, from 0, in this order; those that lie side by side are read at once. All by
+            default.
+
+        Raises
+        ------
+        ChecksumError, DecodeError
+            An item is not what was written.
+        """
+        count = self.count(record)
+        if count is None:
+            return None
+        wanted = range(count) if chosen is None else chosen
+        if not len(wanted):
+            return []
+        footer = self._footer(record, count)
+        distinct = sorted(set(wanted))
+        runs = groupby(enumerate(distinct), key=lambda pair: pair[1] - pair[0])
+        found: dict[int, Buffer] = {}
+        for _, run in runs:
+            numbers = list(map(itemgetter(1), run))
+            found.update(zip(numbers, self._run(record, footer, numbers), strict=True))
+        return [found[number] for number in wanted]
+
+    def _footer(self, record: int, count: int) -> Footer:
+        chunk, offset, length, _, _, _, crc, _ = self._row(record)
+        size = count * ENTRY_SIZE
+        if size > length:
+            error = ChecksumError(f"{count} items in {length} bytes")
+            raise self._located(error, record, chunk, offset)
+        tail = self.piece(record, chunk, offset + length - size, size)
+        try:
+            return sequences.footer_of(tail, length, None if self._verify == "never" else crc)
+        except ChecksumError as error:
+            raise self._located(error, record, chunk, offset) from error
+
+    def _run(self, record: int, footer: Footer, numbers: list[int]) -> list[Buffer]:
+        """Return items that lie side by side."""
+        chunk, offset, _, compression, *_ = self._row(record)
+        first, stop = numbers[0], numbers[-1] + 1
+        start = int(footer["end"][first - 1]) if first else 0
+        end = int(footer["end"][stop - 1])
+        data = self.piece(record, chunk, offset + start, end - start)
+        check = self._verify != "never"
+        try:
+            return sequences.unpacked(data, footer[first:stop], first, compression, check=check)
+        except (ChecksumError, DecodeError) as error:
+            raise self._located(error, record, chunk, offset) from error
