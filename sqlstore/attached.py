@@ -13,6 +13,7 @@ from sqlstore.cache import manifest
 from sqlstore.cache.chunks import ChunkFiles
 from sqlstore.cache.metadata import Mirror
 from sqlstore.caches import Cache
+from sqlstore.encodings import Encoding
 from sqlstore.errors import (
     CorruptCacheError,
     CorruptChunkError,
@@ -74,6 +75,7 @@ class Attached:
         self._chunks: Chunks | None = None
         self._mirror = Mirror(how.root, ())
         self._values: dict[str, FieldValues] = {}
+        self._encodings: dict[int, Encoding] = {}
         self._own_commit = 0
         self._closed = False
         self._mutex = threading.RLock()

@@ -23,7 +23,7 @@ from sqlstore.errors import (
 )
 from sqlstore.positions import Positions, as_array, ids_at
 from sqlstore.reading import masks
-from sqlstore.reading.decode import decoded, stacked
+from sqlstore.reading.decode import decoded, stacked, value
 from sqlstore.reading.file import ValueFile
 from sqlstore.reading.masks import Items, Mask
 from sqlstore.schema import Field
@@ -81,6 +81,16 @@ class Contents:
             return int(self._record_ids()[index])
         except (IndexError, OverflowError):
             raise IndexError(f"position {index} in a view of {len(self)} records") from None
+
+    def _record(self, record: int) -> dict[str, Any]:
+        """Return one record by its id."""
+        source = self._source
+        found: dict[str, Any] = {f.name: value(source, record, f) for f in self._fields}
+        if self._columns:
+            metadata = source.metadata(range(record, record + 1), self._columns)
+            for column, (array,) in zip(self._columns, metadata, strict=True):
+                (found[column.name],) = column.kind.to_python(array)
+        return found
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return records by id."""

@@ -81,7 +81,11 @@ class Source(Attached):
         EncodingUnavailableError
             It is not registered, or not allowed.
         """
-        return self.how.encodings.of(field.item_encoding, field.name)
+        found = self._encodings.get(field.number)
+        if found is None:
+            found = self.how.encodings.of(field.item_encoding, field.name)
+            self._encodings[field.number] = found
+        return found
 
     def metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Return metadata columns of records, in the order of the ids: each in some pieces."""

@@ -131,7 +131,7 @@ class Store(View):
         record = operator.index(record)
         if not 0 <= record < self._source.next_record:
             raise RecordNotFoundError("there is no such record", record=record)
-        return self._fetch([record])[0]
+        return self._record(record)
 
     def sql(
         self, sql: str, params: Mapping[str, object] | None = None, **bound: object

@@ -139,14 +139,14 @@ class View(Contents):
     def __getitem__(self, key: SupportsIndex | slice | ArrayLike) -> dict[str, Any] | View:
         """Return the record at a position, or the view of several positions."""
         if type(key) is int:  # the usual case; asking for SupportsIndex takes microseconds
-            return self._fetch([self._id_at(key)])[0]
+            return self._record(self._id_at(key))
         if isinstance(key, slice):
             return self._with(self._record_ids()[key])
         if isinstance(key, (bool, np.bool_, str)):
             raise TypeError(f"a position is an integer, a slice, a list or a mask, not {key!r}")
         # Arrays and tensors have `__index__`, whatever their shape.
         if isinstance(key, SupportsIndex) and not getattr(key, "ndim", 0):
-            return self._fetch([self._id_at(key)])[0]
+            return self._record(self._id_at(key))
         return self.take(cast("ArrayLike", key))
 
     def batches(self, size: int) -> Iterator[View]:

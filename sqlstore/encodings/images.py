@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from sqlstore.encodings import fast_images
 from sqlstore.encodings.base import Encoding
 from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
 from sqlstore.types import Buffer
@@ -77,6 +78,10 @@ class _Image(Encoding):
         return pillow.fromarray(np.ascontiguousarray(value, native))
 
     def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        pixels = fast_images.decode(data, self.format)
+        return self._decode(data) if pixels is None else pixels
+
+    def _decode(self, data: Buffer) -> np.ndarray[Any, Any]:
         try:
             # Not by `Image.open`, which warns of an image half as large as the largest allowed.
             with self._opened(io.BytesIO(data)) as image:

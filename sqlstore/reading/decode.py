@@ -22,6 +22,13 @@ _Work = tuple["Buffer | None", int, "int | None"]
 """Stored bytes, the record, and the number of the item in a sequence."""
 
 
+def value(source: Source, record: int, field: Field) -> object:
+    """Return the value of a field of one record, None if there is none."""
+    if field.is_sequence:
+        return decoded_items(source, record, field, None)
+    return _one(source.encoding(field), field, source.stored(record, field), record, None)
+
+
 def decoded(source: Source, ids: Sequence[int], field: Field) -> list[object]:
     """Return the values of a field for records by id, None where there is none.
 
@@ -29,9 +36,6 @@ def decoded(source: Source, ids: Sequence[int], field: Field) -> list[object]:
     """
     if field.is_sequence:
         return _sequences(source, ids, field)
-    if len(ids) == 1:
-        record = int(ids[0])
-        return _decoded(source, field, [(source.stored(record, field), record, None)])
     buffers = source.bodies(np.asarray(ids, np.int64), field).each()
     return _decoded(source, field, [(*pair, None) for pair in zip(buffers, ids, strict=True)])
 

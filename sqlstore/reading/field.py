@@ -117,6 +117,15 @@ class FieldValues:
         DecodeError
             The checksum is right, and they cannot be decompressed.
         """
+        chunk, offset, length, compression = _place(self._rows, record * ROW_SIZE)
+        memory = self._maps.get(chunk)
+        if memory is not None and self._fast[record] and not compression:
+            data = memory[offset : offset + length]
+            if len(data) == length:
+                return data
+        return self._checked_stored(record)
+
+    def _checked_stored(self, record: int) -> Buffer | None:
         chunk, offset, length, compression, raw_length, _, crc, _ = self._row(record)
         if compression >= LOST:
             self._refuse_lost(record, compression)

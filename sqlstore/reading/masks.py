@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlstore.errors import SchemaError
-from sqlstore.reading.decode import decoded, decoded_items
+from sqlstore.reading.decode import decoded_items, value
 
 if TYPE_CHECKING:
     from sqlstore.schema import Field
@@ -41,7 +41,7 @@ def masked(source: Source, record: int, mask: Mask) -> dict[str, Any]:
 
 def _value(source: Source, record: int, field: Field, wanted: Items) -> object:
     if wanted is True:
-        return decoded(source, [record], field)[0]
+        return value(source, record, field)
     if not field.is_sequence:
         raise SchemaError(
             f"a value of {field.encoding} has no items: the mask is True or False, not {wanted!r}",
