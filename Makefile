@@ -26,6 +26,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.read
 	$(BIN)/python -m benchmarks.opening
 	$(BIN)/python -m benchmarks.reading.steps
+	$(BIN)/python -m benchmarks.encodings
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -45,15 +45,16 @@ class Mirror:
         self._folder = folder
         self._parts = parts
         self._firsts = [part.first for part in parts]
-        self._columns: dict[tuple[Part, int], pa.Array] = {}
-        self._batches: dict[Part, pa.RecordBatch] = {}
+        self._columns: dict[tuple[int, int], pa.Array] = {}
+        self._batches: dict[int, pa.RecordBatch] = {}
 
     def extended(self, parts: Sequence[Part]) -> Mirror:
         """Return the mirror of more records; parts that are in both are mapped already."""
         later = Mirror(self._folder, parts)
-        both = set(parts).intersection(self._batches)
-        later._batches = {part: self._batches[part] for part in both}
-        later._columns = {key: one for key, one in self._columns.items() if key[0] in both}
+        number_of = {part: number for number, part in enumerate(parts)}
+        for number, batch in self._batches.items():
+            if self._parts[number] in number_of:
+                later._batches[number_of[self._parts[number]]] = batch
         return later
 
     def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
@@ -135,17 +136,16 @@ class Mirror:
         ]
 
     def _column(self, number: int, column: Column) -> pa.Array:
-        part = self._parts[number]
-        array = self._columns.get((part, column.number))
+        array = self._columns.get((number, column.number))
         if array is None:
-            array = table.parse_column(self._batch(part), column)
-            self._columns[part, column.number] = array
+            array = table.parse_column(self._batch(number), column)
+            self._columns[number, column.number] = array
         return array
 
-    def _batch(self, part: Part) -> pa.RecordBatch:
-        batch = self._batches.get(part)
+    def _batch(self, number: int) -> pa.RecordBatch:
+        batch = self._batches.get(number)
         if batch is None:
-            batch = self._batches[part] = load(self._folder, part)
+            batch = self._batches[number] = load(self._folder, self._parts[number])
         return batch
 
 
