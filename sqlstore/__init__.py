@@ -5,6 +5,7 @@ database says where, and holds the typed metadata, so that people filter with SQ
 read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
+`infer` suggests what to declare for records.
 """
 
 from sqlstore.create import create
@@ -44,6 +45,7 @@ from sqlstore.errors import (
     UnknownNameError,
     VersionError,
 )
+from sqlstore.inference import infer
 from sqlstore.limits import GiB, KiB, MiB
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
@@ -104,6 +106,7 @@ __all__ = [
     "Writer",
     "__version__",
     "create",
+    "infer",
     "migrate",
     "open",
     "rebuild",

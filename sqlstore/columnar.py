@@ -42,10 +42,11 @@ def is_tabular(data: object) -> bool:
     """
     if isinstance(data, View) or _is_of_pandas(data, "Series"):
         return False
-    return hasattr(data, "__arrow_c_stream__") or _is_frame(data)
+    return hasattr(data, "__arrow_c_stream__") or is_frame(data)
 
 
-def _is_frame(data: object) -> bool:
+def is_frame(data: object) -> bool:
+    """Return whether these are records in a pandas DataFrame."""
     return _is_of_pandas(data, "DataFrame")
 
 
@@ -74,11 +75,11 @@ def blocks(
     SchemaError
         A column is unknown, missing or does not fit. Rows are counted from the first of ``data``.
     """
-    if _is_frame(data):  # not by way of Arrow: a column may hold arrays, or values of many kinds
+    if is_frame(data):  # not by way of Arrow: a column may hold arrays, or values of many kinds
         _check_names(list(data.columns), schema)
         pieces = _frame_pieces(data, schema, most_records)
     else:
-        data = _arrow(data)
+        data = as_arrow(data)
         _check_names(data.schema.names, schema)
         pieces = _arrow_pieces(data, schema, most_records)
     row = 0
@@ -95,7 +96,7 @@ def _check_names(names: list[Any], schema: Schema) -> None:
         raise SchemaError("two columns of the table have the same name")
 
 
-def _arrow(data: Any) -> Any:
+def as_arrow(data: Any) -> Any:
     """Return data as one of Arrow's own classes; a stream is not read yet."""
     if isinstance(data, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
         return data
@@ -128,16 +129,16 @@ def _tables(data: Any, most: int) -> Iterator[pa.Table]:
 def _one_array(column: pa.ChunkedArray, name: str, schema: Schema) -> pa.Array:
     """Return the plain values of a column as one array."""
     try:
-        arrays = [_plain(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
+        arrays = [plain(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
         return arrays[0] if len(arrays) == 1 else pa.concat_arrays(map(_wide, arrays))
     except _MISFIT as error:
         raise _misfit(error, name, schema) from error
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def plain(array: pa.Array) -> pa.Array:
     """Return plain values, also of a dictionary of views, which Arrow itself cannot decode."""
     if pa.types.is_dictionary(array.type):
-        return _plain(array.dictionary).take(array.indices)
+        return plain(array.dictionary).take(array.indices)
     return plain_arrow(array)
 
 
@@ -333,7 +334,7 @@ def _ndarrays(field: Field, array: pa.Array) -> Iterable[Any]:
     """
     is_tensor = isinstance(array, pa.FixedShapeTensorArray)
     outer = array.storage if is_tensor else array
-    items = outer.flatten() if _is_list(outer.type) else outer
+    items = outer.flatten() if is_list(outer.type) else outer
     if not (pa.types.is_primitive(items.type) or pa.types.is_null(array.type)):
         raise EncodeError(f"a column of {array.type} is no column of arrays", field=field.name)
     if items.null_count:
@@ -345,7 +346,8 @@ def _ndarrays(field: Field, array: pa.Array) -> Iterable[Any]:
     return np.split(numbers, np.cumsum(pc.list_value_length(outer).to_numpy()))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether values of an Arrow type are lists."""
     types = pa.types
     tests = types.is_list, types.is_large_list, types.is_fixed_size_list
     return any(test(kind) for test in (*tests, types.is_list_view, types.is_large_list_view))

@@ -10,10 +10,11 @@ import uuid
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from sqlstore import limits, replay
+from sqlstore import inference, limits, replay
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import SchemaError, StorageError, StoreExistsError
 from sqlstore.identity import Identity
@@ -28,10 +29,12 @@ from sqlstore.schema import Column, Field, Schema, declare
 from sqlstore.store import Store, opened
 from sqlstore.types import StrPath
 from sqlstore.version import __version__
+from sqlstore.writer import Writer
 
 
-def create(
+def create(  # noqa: PLR0913 - all that a store is made of, by name
     path: StrPath,
+    records: Any = None,
     *,
     fields: Mapping[str, str | Field] | None = None,
     metadata: Mapping[str, str | pa.DataType | Column] | None = None,
@@ -47,6 +50,10 @@ def create(
     ----------
     path
         The folder to create; an empty one may be there.
+    records
+        What to store, as `Store.extend` takes it. What is not declared for it is inferred from the
+        first 1,000, or 64 MiB, as by `infer`. The store is there when all of them are in it, and
+        not before.
     fields
         Encoding by field name, or a `Field`: what lies in chunks.
     metadata
@@ -66,7 +73,7 @@ def create(
     StoreExistsError
         Something lies at the path.
     SchemaError
-        A name, type, encoding or compression is not valid.
+        A name, type, encoding or compression is not valid, or a record does not fit.
     """
     if not limits.MIN_CHUNK_SIZE <= chunk_size <= limits.MAX_CHUNK_SIZE:
         raise SchemaError(
@@ -74,11 +81,15 @@ def create(
             f"{limits.MAX_CHUNK_SIZE}"
         )
     own = Encodings(encodings, allow_pickle=allow_pickle)
-    schema = declare(fields or {}, metadata or {}, key, compression, own)
-    if not schema.names:
-        raise SchemaError("a store needs at least one field or metadata column")
     target = Path(path).absolute()
     _check_free(target)
+    fields, metadata = fields or {}, metadata or {}
+    if records is not None:
+        sample, records = inference.peeked(records, inference.FIRST)
+        fields, metadata = inference.completed(sample, fields, metadata)
+    schema = declare(fields, metadata, key, compression, own)
+    if not schema.names:
+        raise SchemaError("a store needs at least one field or metadata column")
     folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.creating"
     new_parents = [parent for parent in target.parents if not parent.exists()]
     with files.storage_errors("create", folder):
@@ -86,7 +97,9 @@ def create(
     for parent in new_parents:
         files.sync_folder(parent.parent)
     try:
-        _fill(folder, schema, chunk_size)
+        _begin(folder, schema, chunk_size)
+        if records is not None:
+            _extend(folder, records, own)
         _rename(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,7 +120,12 @@ def _exists(target: Path) -> StoreExistsError:
     )
 
 
-def _fill(folder: Path, schema: Schema, chunk_size: int) -> None:
+def _extend(folder: Path, records: Any, encodings: Encodings) -> None:
+    with Writer(folder, lambda _: None, encodings) as writer:
+        writer.extend(records)
+
+
+def _begin(folder: Path, schema: Schema, chunk_size: int) -> None:
     """Write the first commit of the log, and the index that follows from it."""
     store = uuid.uuid4()
     settings = {"chunk_size": chunk_size, "library_version": __version__}

@@ -133,7 +133,7 @@ class Writer:
             A record does not fit. Those before it have been taken.
         """
         if not columnar.is_tabular(records):
-            for record in _each(records):
+            for record in each_record(records):
                 self.append(record)
             return
         self._committer.check_usable()
@@ -210,7 +210,8 @@ class Writer:
         return sum(int(one.values.length.sum()) for b in self._blocks for one in b.fields.values())
 
 
-def _each(records: Any) -> Iterable[Record]:
+def each_record(records: Any) -> Iterable[Record]:
+    """Return records to be taken one by one, or refuse what is something else."""
     if not isinstance(records, Iterable) or isinstance(records, (str, bytes, dict)):
         raise TypeError(
             "expected an iterable of mappings, an Arrow table or a DataFrame, "

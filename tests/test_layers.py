@@ -30,7 +30,7 @@ LAYERS: list[list[str]] = [
     [
         "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
-        "view",
+        "view", "inference",
         "maintenance",
     ],
     ["store", "create"],
