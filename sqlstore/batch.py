@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, cast
@@ -130,9 +130,7 @@ class FieldEncoder:
         return self._encode_one(item)
 
     def _sequence(self, value: Any) -> Packed:
-        if isinstance(value, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(
-            value, Iterable
-        ):
+        if not _has_items(value):
             raise EncodeError(f"expected a sequence of values, got {type(value).__name__}")
         raws: list[Buffer] = []
         for item in value:
@@ -143,6 +141,13 @@ class FieldEncoder:
         if sum(map(len, raws)) > limits.MAX_VALUE_BYTES:
             raise EncodeError(f"a sequence of more than {limits.MAX_VALUE_BYTES} bytes")
         return pack(raws, self._compression)
+
+
+def _has_items(value: object) -> bool:
+    """Return whether these are values in an order, and not one value or values without order."""
+    if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, Set)):
+        return False
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
 
 
 def too_large(n_raw: int, field: str, row: int) -> EncodeError:

@@ -126,8 +126,15 @@ def unpacked(
     return items
 
 
-def check(body: Buffer, items: int, crc: int, compression: int) -> None:
+def check(body: Buffer, items: int, raw_length: int, crc: int, compression: int) -> None:
     """Raise if anything in a sequence is not what was written.
+
+    Parameters
+    ----------
+    body
+        The stored bytes.
+    items, raw_length, crc, compression
+        What the segment table says of them.
 
     Raises
     ------
@@ -139,6 +146,8 @@ def check(body: Buffer, items: int, crc: int, compression: int) -> None:
         raise ChecksumError(f"{items} items in {len(body)} bytes")
     start = len(body) - size
     footer = footer_of(body[start:], len(body), crc)
+    if int(footer["raw_length"].sum(dtype=np.int64)) != raw_length:
+        raise ChecksumError(f"the items are not {raw_length} bytes together")
     unpacked(body[:start], footer, 0, compression, check=True)
 
 

@@ -1,5 +1,7 @@
 """Read a store from its chunk files alone, as `docs/format.md` says: no sqlstore, no index."""
 
+import ast
+import io
 import json
 import re
 import struct
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lz4.block
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 
@@ -80,26 +83,82 @@ def read_part(part: dict[str, Any], row: dict[str, Any], commit: Commit) -> Any:
     value = row.get(f"{part['kind'][0]}{part['number']}")  # f0, f1, ... and c0, c1, ...
     if value is None or part["kind"] == "column":
         return value  # json as its text
-    return decode(part["type"], read_value(value, commit))
-
-
-def read_value(place: dict[str, int], commit: Commit) -> bytes:
-    start, length, codec = place["offset"], place["length"], place["compression"]
+    start, length = value["offset"], value["length"]
     require(commit["bodies_start"] <= start <= commit["bodies_end"] - length, "value out of bounds")
-    raw: bytes = commit["bodies"][start - commit["bodies_start"] :][:length]
-    require(zlib.crc32(raw) == place["crc"], f"damage in the value at {start}")
+    body = commit["bodies"][start - commit["bodies_start"] :][:length]
+    if part["type"].endswith("[]"):
+        return [decode(part["type"][:-2], raw) for raw in read_items(body, value)]
+    require(zlib.crc32(body) == value["crc"], f"damage in the value at {start}")
+    return decode(part["type"], read_value(body, value["raw_length"], value["compression"]))
+
+
+def read_value(stored: bytes, raw_length: int, codec: int) -> bytes:
+    raw = stored
     if codec == 1:
-        raw = lz4.block.decompress(raw, uncompressed_size=place["raw_length"])
+        raw = lz4.block.decompress(stored, uncompressed_size=raw_length)
     elif codec > 1:
-        raw = pa.CompressedInputStream(pa.py_buffer(raw), {2: "zstd", 3: "gzip"}[codec]).read()
-    require(len(raw) == place["raw_length"], f"the value at {start} has another size")
+        raw = pa.CompressedInputStream(pa.py_buffer(stored), {2: "zstd", 3: "gzip"}[codec]).read()
+    require(len(raw) == raw_length, f"a value of another size than {raw_length}")
     return raw
 
 
+def read_items(body: bytes, place: dict[str, int]) -> list[bytes]:
+    size = len(body) - 12 * place["items"]
+    require(size >= 0 and zlib.crc32(body[size:]) == place["crc"], "damage in a footer")
+    start, raws = 0, []
+    for number, (end, raw_length, crc) in enumerate(struct.iter_unpack("<III", body[size:])):
+        require(start <= end <= size, f"item {number} out of bounds")
+        stored, start = body[start:end], end
+        require(zlib.crc32(stored) == crc, f"damage in item {number}")
+        codec = place["compression"] if len(stored) != raw_length else 0
+        raws.append(read_value(stored, raw_length, codec))
+    require((start, sum(map(len, raws))) == (size, place["raw_length"]), "items of another size")
+    return raws
+
+
 def decode(encoding: str, raw: bytes) -> Any:
-    if encoding != "array":
-        return raw.decode() if encoding == "utf8" else raw  # a PNG file as it is
+    if encoding in ("int", "i64", "u64"):
+        return int.from_bytes(raw, "little", signed=encoding != "u64")
+    if encoding == "array":
+        return decode_array(raw)
+    if encoding == "tree":
+        (length,) = struct.unpack_from("<I", raw)
+        return decode_tree(json.loads(raw[4 : 4 + length]), io.BytesIO(raw[4 + length :]))
+    if encoding == "json":
+        return json.loads(raw)
+    return raw.decode() if encoding == "utf8" else raw  # a PNG file and the like as it is
+
+
+def decode_array(raw: bytes) -> Any:
     order, dimensions, length = struct.unpack_from("<BBH", raw)
     shape = struct.unpack_from(f"<{dimensions}Q", raw, 4 + length)
-    dtype, start = np.dtype(raw[4 : 4 + length].decode()), 4 + length + 8 * dimensions
+    dtype, start = dtype_of(raw[4 : 4 + length].decode()), 4 + length + 8 * dimensions
     return np.ndarray(shape, dtype, raw, start, order=("C", "F")[order])
+
+
+def dtype_of(described: Any) -> np.dtype[Any]:
+    if isinstance(described, str) and described[0] in "[{":
+        return dtype_of(ast.literal_eval(described))
+    if isinstance(described, list):
+        return np.dtype(np.lib.format.descr_to_dtype(described))
+    if isinstance(described, dict):
+        described["formats"] = [dtype_of(one) for one in described["formats"]]
+    if isinstance(described, tuple):
+        described = (dtype_of(described[0]), described[1])
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, str(described), described))
+    return dtype
+
+
+def decode_tree(node: Any, leaves: io.BytesIO) -> Any:
+    if isinstance(node, list):
+        return [decode_tree(one, leaves) for one in node]
+    if not isinstance(node, dict):
+        return node
+    ((kind, value),) = node.items()
+    if kind in ("dict", "tuple"):
+        found = [decode_tree(one, leaves) for one in value]
+        return dict(found) if kind == "dict" else tuple(found)
+    if kind in ("int", "float"):
+        return int(value, 16) if kind == "int" else float(value)
+    leaf = leaves.read(value)
+    return leaf if kind == "bytes" else decode_array(leaf)[() if kind == "scalar" else ...]

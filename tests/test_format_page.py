@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -110,14 +109,6 @@ def test_compressions_and_encodings_are_those_of_the_page() -> None:
     numbers = {bare(name): int(number) for number, name, _ in table_rows("7. Compression")}
     assert numbers == {name or "none": n for name, n in compression.COMPRESSIONS.items()}
     assert {bare(row[0]) for row in table_rows("8. Encodings")} == set(encodings.ENCODINGS)
-
-
-def test_the_example_of_an_array_is_what_the_encoding_makes() -> None:
-    (text,) = [text for language, text in code("8. Encodings") if not language]
-    array = np.array([[1, 2, 3]], "<i2")
-    assert bytes(encodings.ENCODINGS["array"].encode(array)) == bytes.fromhex(text)
-    decoded = independent_reader.decode("array", bytes.fromhex(text))
-    assert (decoded.dtype, decoded.tolist()) == (array.dtype, array.tolist())
 
 
 def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:

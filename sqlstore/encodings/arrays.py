@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import math
-import re
 import struct
 import tokenize
 from collections.abc import Sequence
@@ -16,23 +14,22 @@ import numpy as np
 from numpy.lib import format as npy
 
 from sqlstore.encodings.base import Encoding
-from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
+from sqlstore.encodings.dtypes import dtype_of, fits_npy, name_of
+from sqlstore.errors import DecodeError, EncodeError
 from sqlstore.types import Buffer
 
 _HEADER: Final = struct.Struct("<BBH")
 _FORTRAN: Final = 1
-_MOST_NAME: Final = 2**16 - 1
-_PLAIN: Final = re.compile(r"[<>|][biufcSUmMV]\d+(\[\d*[A-Za-z]+\])?")
-"""How NumPy writes the plain dtypes. It reads much more, some of it with a warning."""
-_EXTENSION: Final = re.compile(r"bfloat16|u?int[124]|float[468]_\w+")
-"""The dtypes of the package ml_dtypes."""
 _NPY_MAGIC: Final = b"\x93NUMPY"
 _NPY_FIRST: Final = b"\x93NUMPY\x01\x00"
 _NPY_START: Final = struct.Struct("<8sH")
+_NPY_HEADER: Final = 2**17  # bytes: dtypes of some thousand fields; NumPy's own limit is 10,000
 _UNREADABLE: Final = (
     struct.error,
     TypeError,
     ValueError,
+    KeyError,
+    AttributeError,
     OverflowError,
     SyntaxError,
     EOFError,
@@ -49,7 +46,7 @@ class Array(Encoding):
 
     def encode(self, value: Any) -> Buffer:
         array = _array(value)
-        name = _name_of(array.dtype)
+        name = name_of(array.dtype)
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         header = _HEADER.pack(_FORTRAN if fortran else 0, array.ndim, len(name))
         shape = struct.pack(f"<{array.ndim}Q", *array.shape)
@@ -65,10 +62,18 @@ class Array(Encoding):
         flags, dtype, shape, start = _parsed_header(data)
         order: Any = "F" if flags == _FORTRAN else "C"
         if start == len(data):
-            return np.zeros(shape, dtype, order)  # text of no length becomes one byte long
+            return _without_bytes(shape, dtype, order)
         # A copy, so that the array is aligned and writable and does not keep a larger buffer alive.
         flat = np.frombuffer(bytearray(data[start:]), dtype, math.prod(shape))
         return flat.reshape(shape, order=order)
+
+
+def _without_bytes(
+    shape: tuple[int, ...], dtype: np.dtype[Any], order: Any
+) -> np.ndarray[Any, Any]:
+    # As a part of a structure: alone, text of no length would become one byte long.
+    array: np.ndarray[Any, Any] = np.zeros(shape, [("part", dtype)], order)["part"]
+    return array
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:
@@ -76,61 +81,13 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
         raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise EncodeError("a masked array would lose its mask; store values and mask as two")
-    return np.asarray(value)
-
-
-@lru_cache(maxsize=256)
-def _name_of(dtype: np.dtype[Any]) -> bytes:
-    """Return the text that a dtype is written as.
-
-    Raises
-    ------
-    EncodeError
-        It cannot be stored.
-    """
-    if dtype.hasobject:
-        raise EncodeError(f"arrays of dtype {dtype} cannot be stored: they hold Python objects")
-    name = dtype.str
-    if dtype.fields is not None:
-        name = _structure(dtype)
-    elif dtype.kind == "V" and dtype.type is not np.void:
-        name = dtype.name
-    elif not _PLAIN.fullmatch(name):
-        raise EncodeError(f"arrays of dtype {dtype} cannot be stored")
-    if len(name) > _MOST_NAME or _dtype_of(name) != dtype:
-        raise EncodeError(f"arrays of dtype {dtype} cannot be stored exactly")
-    return name.encode("utf-8")
-
-
-def _structure(dtype: np.dtype[Any]) -> str:
-    try:
-        return repr(npy.dtype_to_descr(dtype))
-    except ValueError as error:
-        raise EncodeError(f"arrays of dtype {dtype} cannot be stored: {error}") from error
-
-
-@lru_cache(maxsize=256)
-def _dtype_of(name: str) -> np.dtype[Any]:
-    """Return the dtype that a text stands for."""
-    if _PLAIN.fullmatch(name):
-        return np.dtype(name)
-    if _EXTENSION.fullmatch(name):
-        extension: np.dtype[Any] = np.dtype(getattr(_ml_dtypes(name), name))
-        return extension
-    if not name.startswith("["):
-        raise ValueError(f"dtype {name!r}")
-    dtype: np.dtype[Any] = npy.descr_to_dtype(ast.literal_eval(name))
-    if dtype.hasobject:
-        raise ValueError(f"dtype {name!r}")
-    return dtype
-
-
-def _ml_dtypes(name: str) -> Any:
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise MissingPackageError(f"{name} arrays need ml_dtypes: pip install ml_dtypes") from error
-    return ml_dtypes
+    array = np.asarray(value)
+    if array.dtype.fields is None or array.flags.forc:
+        return array
+    # NumPy would fill the room between fields with whatever lies in memory.
+    whole = np.zeros(array.shape, array.dtype)
+    whole[...] = array
+    return whole
 
 
 def _parsed_header(data: Buffer) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
@@ -139,7 +96,7 @@ def _parsed_header(data: Buffer) -> tuple[int, np.dtype[Any], tuple[int, ...], i
     start = _HEADER.size
     if flags not in (0, _FORTRAN):
         raise ValueError(f"flags {flags}")
-    dtype = _dtype_of(bytes(data[start : start + n_name]).decode("utf-8"))
+    dtype = dtype_of(bytes(data[start : start + n_name]).decode("utf-8"))
     shape = struct.unpack_from(f"<{ndim}Q", data, start + n_name)
     start += n_name + 8 * ndim
     if math.prod(shape) * dtype.itemsize != len(data) - start:
@@ -160,7 +117,11 @@ def stacked_arrays(datas: Sequence[Buffer | None]) -> np.ndarray[Any, Any] | Non
     except _UNREADABLE:
         return None  # decoding it says what is wrong
     header, size = bytes(first[:start]), len(first)
-    if flags or any(d is None or len(d) != size or d[:start] != header for d in datas):
+    if (
+        flags
+        or not dtype.itemsize
+        or any(d is None or len(d) != size or d[:start] != header for d in datas)
+    ):
         return None
     whole = np.empty((len(datas), *shape), dtype)
     if whole.nbytes:
@@ -181,12 +142,8 @@ class Npy(Encoding):
                 raise EncodeError("these bytes are not an npy file")
             return bytes(value)
         array = _array(value)
-        _name_of(array.dtype)
-        if (
-            array.dtype.kind == "V"
-            and array.dtype.fields is None
-            and array.dtype.type is not np.void
-        ):
+        name_of(array.dtype)  # which refuses what nothing can hold
+        if not fits_npy(array.dtype):
             raise EncodeError(f"npy has no dtype {array.dtype}; the encoding `array` has")
         stream = io.BytesIO()
         npy.write_array(stream, array, allow_pickle=False)
@@ -201,21 +158,25 @@ class Npy(Encoding):
     def _parse(self, data: Buffer) -> np.ndarray[Any, Any]:
         start = _NPY_START.size + _NPY_START.unpack_from(data)[-1]
         if bytes(data[: len(_NPY_FIRST)]) != _NPY_FIRST:  # a later version of the format
-            array: np.ndarray[Any, Any] = npy.read_array(io.BytesIO(data), allow_pickle=False)
+            array: np.ndarray[Any, Any] = npy.read_array(
+                io.BytesIO(data), allow_pickle=False, max_header_size=_NPY_HEADER
+            )
             return array
         shape, is_fortran, dtype = _npy_header(bytes(data[:start]))
         if math.prod(shape) * dtype.itemsize != len(data) - start:
             raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
+        order: Any = "F" if is_fortran else "C"
         if start == len(data):
-            return np.zeros(shape, dtype)
+            return _without_bytes(shape, dtype, order)
         flat = np.frombuffer(bytearray(data[start:]), dtype, math.prod(shape))
-        return flat.reshape(shape, order="F" if is_fortran else "C")
+        return flat.reshape(shape, order=order)
 
 
 @lru_cache(maxsize=256)
 def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, whether it is in Fortran order, and dtype; NumPy takes 30 us to parse them."""
-    shape, is_fortran, dtype = npy.read_array_header_1_0(io.BytesIO(head[len(_NPY_FIRST) :]))
+    stream = io.BytesIO(head[len(_NPY_FIRST) :])
+    shape, is_fortran, dtype = npy.read_array_header_1_0(stream, max_header_size=_NPY_HEADER)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     return shape, is_fortran, dtype

@@ -64,7 +64,7 @@ def _integer(value: Any) -> int:
 
 
 class Int(Encoding):
-    """An integer of any size: two's complement, little endian, as few bytes as hold it."""
+    """An integer of any size: two's complement, little endian."""
 
     def encode(self, value: Any) -> Buffer:
         number = _integer(value)
@@ -92,7 +92,7 @@ class FixedInt(Encoding):
         try:
             return self._struct.pack(_integer(value))
         except struct.error as error:
-            raise EncodeError(f"{value} is outside the integers of eight bytes") from error
+            raise EncodeError("it is outside the integers of eight bytes") from error
 
     def decode(self, data: Buffer) -> int:
         try:
@@ -107,8 +107,9 @@ class Json(Encoding):
 
     def encode(self, value: Any) -> Buffer:
         try:
-            _check_json(value)
+            # First, as it also refuses what contains itself.
             text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            _check_json(value)
             return text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise EncodeError(f"this cannot be stored as JSON: {error}") from error

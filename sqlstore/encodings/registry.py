@@ -59,10 +59,11 @@ class Encodings:
     def __init__(
         self, own: Mapping[str, OwnEncoding] | None = None, *, allow_pickle: bool = False
     ) -> None:
-        self._own = dict(own or {})
         self.allow_pickle = allow_pickle
-        for name, pair in self._own.items():
+        self._own: dict[str, OwnEncoding] = {}
+        for name, pair in (own or {}).items():
             _check_own(name, pair)
+            self._own[name] = (pair[0], pair[1])  # a list could not be hashed
         self._known = {**ENCODINGS, **{name: Own(*pair) for name, pair in self._own.items()}}
         if not allow_pickle:
             del self._known[PICKLE]

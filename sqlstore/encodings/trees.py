@@ -17,6 +17,7 @@ from sqlstore.types import Buffer
 
 _LENGTH: Final = struct.Struct("<I")
 _EXACT: Final = 2**53  # integers that every JSON reader has exactly
+_DEEPEST: Final = 200  # lists in lists; reading needs three times as many calls in calls
 _ARRAY: Final = Array()
 
 
@@ -26,7 +27,7 @@ class Tree(Encoding):
     def encode(self, value: Any) -> Buffer:
         leaves: list[Buffer] = []
         try:
-            node = _node(value, leaves)
+            node = _node(value, leaves, 0)
             structure = json.dumps(node, ensure_ascii=False, separators=(",", ":")).encode()
         except RecursionError as error:
             raise EncodeError("this tree is too deep, or contains itself") from error
@@ -48,8 +49,10 @@ class Tree(Encoding):
         return value
 
 
-def _node(value: Any, leaves: list[Buffer]) -> Any:
+def _node(value: Any, leaves: list[Buffer], depth: int) -> Any:
     """Return what JSON says of a value; arrays and bytes go to the leaves."""
+    if depth > _DEEPEST:
+        raise EncodeError(f"this tree is more than {_DEEPEST} deep, or contains itself")
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value
@@ -58,11 +61,11 @@ def _node(value: Any, leaves: list[Buffer]) -> Any:
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}
     if kind is list:
-        return [_node(one, leaves) for one in value]
+        return [_node(one, leaves, depth + 1) for one in value]
     if kind is tuple:
-        return {"tuple": [_node(one, leaves) for one in value]}
+        return {"tuple": [_node(one, leaves, depth + 1) for one in value]}
     if kind is dict:
-        return {"dict": [[_node(k, leaves), _node(v, leaves)] for k, v in value.items()]}
+        return {"dict": [[_node(one, leaves, depth + 1) for one in pair] for pair in value.items()]}
     return _leaf(value, leaves)
 
 

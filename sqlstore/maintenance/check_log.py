@@ -74,12 +74,13 @@ def _check_bodies(
 def _check_value(field: Field, body: memoryview, values: Values, row: int) -> None:
     """Raise if a stored value is not what was written, or cannot be decompressed."""
     crc, compression = int(values.crc[row]), int(values.compression[row])
+    raw_length = int(values.raw_length[row])
     if field.is_sequence:
-        sequences.check(body, int(values.items[row]), crc, compression)
+        sequences.check(body, int(values.items[row]), raw_length, crc, compression)
         return
     if zlib.crc32(body) != crc:
         raise ChecksumError("the stored bytes are not what was written")
-    decompress(body, compression, int(values.raw_length[row]))
+    decompress(body, compression, raw_length)
 
 
 def _groups(

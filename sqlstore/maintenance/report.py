@@ -18,8 +18,9 @@ class Fault:
     ----------
     message
         What is wrong, and what to do if something can be done.
-    record, field, chunk, offset
-        Where; None where it does not apply. ``offset`` is in bytes from the start of the chunk.
+    record, field, chunk, offset, item
+        Where; None where it does not apply. ``offset`` is in bytes from the start of the chunk,
+        ``item`` the number of an item in a sequence.
     """
 
     message: str
@@ -27,6 +28,7 @@ class Fault:
     field: str | None = None
     chunk: str | None = None
     offset: int | None = None
+    item: int | None = None
 
     def __str__(self) -> str:
         where = {key: value for key, value in asdict(self).items() if key != "message"}
@@ -87,9 +89,8 @@ class Report:
         try:
             yield
         except SqlstoreError as error:
-            known = {
-                k: v for k, v in error.where.items() if k in ("record", "field", "chunk", "offset")
-            }
+            names = ("record", "field", "chunk", "offset", "item")
+            known = {k: v for k, v in error.where.items() if k in names}
             self.add(error.message, **{**where, **known})
 
 

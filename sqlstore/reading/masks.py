@@ -6,6 +6,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from sqlstore.errors import SchemaError
 from sqlstore.reading.decode import decoded_items, value
 
@@ -21,6 +23,8 @@ Mask: TypeAlias = Mapping[str, Items]
 
 def masked(source: Source, record: int, mask: Mask) -> dict[str, Any]:
     """Return what a mask names of a record; `View.read` describes it."""
+    if not isinstance(mask, Mapping):
+        raise TypeError(f'a mask is a mapping such as {{"frames": range(10)}}, not {mask!r}')
     schema = source.schema
     found: dict[str, Any] = {}
     for name, wanted in mask.items():
@@ -91,6 +95,8 @@ def numbers_of(wanted: Items, count: int) -> Sequence[int] | None:
     items = range(count)
     numbers = []
     for one in wanted:
+        if isinstance(one, (bool, np.bool_)):
+            raise TypeError("items are chosen by their numbers, not by booleans")
         try:
             numbers.append(items[operator.index(one)])
         except IndexError:
