@@ -6,6 +6,7 @@ read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 `infer` suggests what to declare for records.
+`build` and `import_folder` fill a store from many items, or from a folder of files.
 """
 
 from sqlstore.create import create
@@ -23,6 +24,7 @@ from sqlstore.errors import (
     ForkedLogError,
     ForkedStoreError,
     IndexBehindLogError,
+    ItemError,
     MigrationError,
     MigrationRequiredError,
     MissingChunkError,
@@ -46,6 +48,10 @@ from sqlstore.errors import (
     VersionError,
 )
 from sqlstore.inference import infer
+from sqlstore.ingest.build import build
+from sqlstore.ingest.export import Exported, export_folder
+from sqlstore.ingest.folder import import_folder
+from sqlstore.ingest.report import BuildReport, FailedItem, FolderReport
 from sqlstore.limits import GiB, KiB, MiB
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
@@ -58,6 +64,7 @@ from sqlstore.view import View
 from sqlstore.writer import Writer
 
 __all__ = [
+    "BuildReport",
     "ChecksumError",
     "Column",
     "CommitOutcomeUnknownError",
@@ -69,12 +76,16 @@ __all__ = [
     "DuplicateKeyError",
     "EncodeError",
     "EncodingUnavailableError",
+    "Exported",
+    "FailedItem",
     "Fault",
     "Field",
+    "FolderReport",
     "ForkedLogError",
     "ForkedStoreError",
     "GiB",
     "IndexBehindLogError",
+    "ItemError",
     "KiB",
     "MiB",
     "Migration",
@@ -105,7 +116,10 @@ __all__ = [
     "View",
     "Writer",
     "__version__",
+    "build",
     "create",
+    "export_folder",
+    "import_folder",
     "infer",
     "migrate",
     "open",

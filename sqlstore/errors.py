@@ -21,6 +21,7 @@
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
+    ├── ItemError                                     build() could not read or store an item
     ├── StaleViewError                                a pickled view's ids are not kept any more
     ├── VersionError                                  store and library do not fit together
     │   ├── MigrationRequiredError                    older store: run `sqlstore migrate`
@@ -61,6 +62,7 @@ __all__ = [
     "ForkedLogError",
     "ForkedStoreError",
     "IndexBehindLogError",
+    "ItemError",
     "MigrationError",
     "MigrationRequiredError",
     "MissingChunkError",
@@ -198,6 +200,10 @@ class QueryError(SqlstoreError, ValueError):
 
 class RecordNotFoundError(SqlstoreError, LookupError):
     """No record has this id or key."""
+
+
+class ItemError(SqlstoreError):
+    """``build`` could not read an item, or the store does not take its record."""
 
 
 class StaleViewError(SqlstoreError):

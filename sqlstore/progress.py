@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def progress(items: Sequence[T], what: str, unit: str) -> Iterable[T]:
     """Return the items, with a tqdm bar on stderr if that is a terminal and tqdm is installed."""
-    if not sys.stderr.isatty():
-        return items
+    bar = _bar()
+    return items if bar is None else bar(items, desc=what, unit=f" {unit}", leave=False)
+
+
+@contextmanager
+def counted(total: int | None, what: str, unit: str) -> Iterator[Callable[[int], object]]:
+    """Give a function that is told how many more are done; it moves a bar as in `progress`."""
+    bar = _bar()
+    if bar is None:
+        yield _nobody_looks
+        return
+    with closing(bar(total=total, desc=what, unit=f" {unit}", leave=False)) as shown:
+        yield shown.update
+
+
+def _nobody_looks(_: int) -> None:
+    pass
+
+
+def _bar() -> Callable[..., Any] | None:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
     try:
         from tqdm import tqdm
     except ImportError:
-        return items
-    return tqdm(items, desc=what, unit=f" {unit}", leave=False)
+        return None
+    return tqdm

@@ -31,6 +31,7 @@ ROOT = Path(sqlstore.__file__).parent.parent
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 COMMANDS = ("info", "head", "sql", "verify", "rebuild", "migrate", "export")
+FOLDER_COMMANDS = ("import-folder", "export-folder")  # their tests are in test_export_folder.py
 RECORDS: list[dict[str, Any]] = [
     {
         "image": np.zeros((3, 4), np.uint8),
@@ -768,17 +769,18 @@ def sections() -> dict[str, str]:
 
 def test_every_command_and_option_is_documented_and_no_other(run: Run) -> None:
     top = run("--help").out
-    assert tuple(re.findall(r"^    ([a-z]+)  ", top, re.M)) == COMMANDS
+    commands = (*COMMANDS, *FOLDER_COMMANDS)
+    assert tuple(re.findall(r"^    ([a-z-]+)(?:  |$)", top, re.M)) == commands
     common = DOCS.partition("## `sqlstore ")[0]
     assert {*options_in(top), "--json", "-m"} == options_in(common)  # the last one is Python's
-    for command, (heading, text) in zip(COMMANDS, sections().items(), strict=True):
+    for command, (heading, text) in zip(commands, sections().items(), strict=True):
         shown = run(command, "--help").out
         positionals = re.findall(r"^  ([A-Z]+)  ", shown, re.M)
         assert heading == " ".join([command, *positionals])
         examples = "".join(re.findall(r"^\$ .*$", text, re.M))
         own = options_in(shown) - {"-h", "--help", "--json"}
         assert options_in(text) - {"--json"} == own, command
-        assert f"$ sqlstore {command} birds" in examples
+        assert re.search(rf"^\$ sqlstore {command} (birds|photos|album)\b", examples, re.M)
 
 
 def stable(text: str) -> str:
@@ -790,14 +792,14 @@ def stable(text: str) -> str:
 
 
 def test_the_examples_in_the_documentation_are_what_happens(run: Run, tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", DOCS, re.S)
-    exec(program, {})
+    for program in re.findall(r"```python\n(.*?)```", DOCS, re.S):
+        exec(program, {})
     examples = [
         example
         for block in re.findall(r"```console\n(.*?)```", DOCS, re.S)
         for example in re.findall(r"^\$ sqlstore (.*)\n((?:(?!\$ ).*\n)*)", block, re.M)
     ]
-    assert {shlex.split(command)[0] for command, _ in examples} == set(COMMANDS)
+    assert {shlex.split(command)[0] for command, _ in examples} == {*COMMANDS, *FOLDER_COMMANDS}
     for command, expected in examples:
         result = run(*shlex.split(command))
         found = (result.out + result.err).replace(str(tmp_path), "/home/ada")

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, export
+from sqlstore.cli import commands, export, folders
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
 exit codes:
   0    everything is fine
-  1    verify found faults
+  1    verify found faults, or import-folder skipped files that failed
   2    wrong usage, or the command could not be carried out
   3    the store is damaged
   130  interrupted
@@ -38,12 +38,14 @@ class _Commands:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
-        self, name: str, run: _Command, summary: str, details: str = ""
+        self, name: str, run: _Command, summary: str, details: str = "", *, reads: str = ""
     ) -> argparse.ArgumentParser:
-        """Add a command."""
+        """Add a command; what it reads other than a store comes before the store."""
         command: argparse.ArgumentParser = self._commands.add_parser(
             name, help=summary, description=f"{_sentence(summary)} {details}", allow_abbrev=False
         )
+        if reads:
+            command.add_argument("folder", metavar="DIR", type=Path, help=reads)
         command.add_argument("store", metavar="STORE", type=Path, help="the folder of the store")
         command.add_argument(
             "--json", action="store_true", help="print one JSON document, for programs"
@@ -85,6 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
         "A copy of the index as it was is kept beside it.",
     )
     _add_export(add)
+    _add_import_folder(add)
+    _add_export_folder(add)
     return parser
 
 
@@ -137,6 +141,57 @@ def _add_export(add: _Commands) -> None:
         help="what to write; the suffix of OUT tells by default",
     )
     command.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+
+
+def _add_import_folder(add: _Commands) -> None:
+    command = add.add(
+        "import-folder",
+        folders.import_folder,
+        "store the files of a folder, or those that are not stored yet",
+        "The store is made if there is none. What was interrupted goes on with the same command.",
+        reads="the folder to import",
+    )
+    command.add_argument(
+        "--workers", type=_count, default=1, metavar="COUNT", help="processes (default: 1)"
+    )
+    command.add_argument(
+        "--metadata", type=Path, metavar="FILE", help="a CSV or Parquet file with a row per file"
+    )
+    command.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="stop at a file that cannot be stored (the default), or go on and say which",
+    )
+    command.add_argument("--pattern", metavar="GLOB", help="only files such as '*.jpg'")
+    command.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="no files or folders such as this; may be given many times",
+    )
+    command.add_argument("--hidden", action="store_true", help="also what begins with a dot")
+    command.add_argument(
+        "--field-encoding",
+        choices=folders.ENCODINGS,
+        help="what the files are; by default their suffixes tell",
+    )
+    command.add_argument(
+        "--compression", choices=folders.COMPRESSIONS, help="lz4 by default, none for images"
+    )
+
+
+def _add_export_folder(add: _Commands) -> None:
+    command = add.add(
+        "export-folder",
+        folders.export_folder,
+        "write the files of an imported folder back",
+        "With their content and modified times.",
+    )
+    command.add_argument("folder", metavar="DIR", type=Path, help="where to")
+    _add_where(command)
+    command.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
 
 def _add_where(command: argparse.ArgumentParser) -> None:
