@@ -27,6 +27,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.opening
 	$(BIN)/python -m benchmarks.reading.steps
 	$(BIN)/python -m benchmarks.encodings
+	$(BIN)/python -m benchmarks.compression
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
-import sqlstore.commit
 import sqlstore.replay
+import sqlstore.staged
 from benchmarks.data import Dataset
 from benchmarks.measure import formatted, warm_memory
 from benchmarks.peers import SYSTEMS, Entry
@@ -39,7 +39,7 @@ _STEPS: tuple[tuple[str, object, str], ...] = (
     ("rows into columns, compress, checksum", RowBuffer, "take"),
     ("commit: everything else", Committer, "commit"),
     ("begin a chunk file", ChunkWriter, "create"),
-    ("segment table: build", sqlstore.commit, "build_append"),
+    ("segment table: build", sqlstore.staged, "build_append"),
     ("bodies and table: write", ChunkWriter, "write"),
     ("bodies and table: sync", files, "sync_data"),
     ("SQL: rows of records", records, "insert_records"),

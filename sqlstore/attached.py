@@ -27,6 +27,7 @@ from sqlstore.index.records import CommitRow
 from sqlstore.log.reader import ChunkReader
 from sqlstore.opening import NOTHING_SEEN, Opening, Seen
 from sqlstore.reading.chunks import Chunks, MappedChunks, ReadChunks
+from sqlstore.reading.dictionaries import StoredDictionaries
 from sqlstore.reading.field import FieldValues
 from sqlstore.schema import Schema
 
@@ -74,6 +75,7 @@ class Attached:
         self._reader = ChunkReader(how.root)
         self._chunks: Chunks | None = None
         self._mirror = Mirror(how.root, ())
+        self._dictionaries: StoredDictionaries | None = None
         self._values: dict[str, FieldValues] = {}
         self._encodings: dict[int, Encoding] = {}
         self._own_commit = 0
@@ -178,6 +180,11 @@ class Attached:
                 if self._chunks is None:
                     self._chunks = self._make_chunks(known)
                 self._chunks.known = known
+                known_before = self._dictionaries
+                if known_before is None or not known_before.are_those_of(cache.manifest):
+                    self._dictionaries = StoredDictionaries(
+                        cache.manifest, self._chunks, self._reader
+                    )
                 parts = cache.manifest.parts
                 goes_on = self.cache is not None and self.cache.edition == cache.edition
                 self._mirror = (

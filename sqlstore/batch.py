@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits
-from sqlstore.compression import COMPRESSIONS, compress_many
+from sqlstore.compression import Method, compress_many
 from sqlstore.encodings import Encodings
 from sqlstore.errors import DuplicateKeyError, EncodeError
 from sqlstore.log.table import Values, concatenated
 from sqlstore.schema import Field, Schema
-from sqlstore.sequences import Packed, pack
+from sqlstore.sequences import ENTRY_SIZE, Packed, pack
 from sqlstore.types import Buffer, SqlValue
 
 _NOTHING: Final = Packed(b"", 0, 0, 0)
+
+Choose: TypeAlias = Callable[[Field, Sequence[Buffer]], Method]
+"""Says how to compress values of a field that are committed together."""
 
 
 @dataclass(slots=True)
@@ -75,10 +78,19 @@ def joined(blocks: Sequence[Block]) -> Block:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The encoded items of a sequence; its length is the most that it may take."""
+
+    raws: list[Buffer]
+    n_bytes: int
+
+    def __len__(self) -> int:
+        return self.n_bytes
+
+
 class FieldEncoder:
     """Turns the values of one field into bytes; `field_block` compresses and checksums them.
-
-    The items of a sequence are compressed here, each by itself.
 
     Parameters
     ----------
@@ -97,11 +109,10 @@ class FieldEncoder:
         encoding = encodings.of(field.item_encoding, field.name)
         self._name = field.name
         self._encode_one = encoding.encode
-        self._compression = COMPRESSIONS[field.compression]
         self._encode = self._sequence if field.is_sequence else encoding.encode
         self.straight = None if field.is_sequence else encoding.straight
 
-    def __call__(self, value: object, row: int) -> Buffer | Packed | None:
+    def __call__(self, value: object, row: int) -> Buffer | Items | None:
         """Return the encoded value, or None if there is none.
 
         Parameters
@@ -129,7 +140,7 @@ class FieldEncoder:
             raise EncodeError("an item of a sequence is never missing")
         return self._encode_one(item)
 
-    def _sequence(self, value: Any) -> Packed:
+    def _sequence(self, value: Any) -> Items:
         if not _has_items(value):
             raise EncodeError(f"expected a sequence of values, got {type(value).__name__}")
         raws: list[Buffer] = []
@@ -138,9 +149,7 @@ class FieldEncoder:
                 raws.append(self._encode_item(item))
             except EncodeError as error:
                 raise EncodeError(error.message, item=len(raws)) from error
-        if sum(map(len, raws)) > limits.MAX_VALUE_BYTES:
-            raise EncodeError(f"a sequence of more than {limits.MAX_VALUE_BYTES} bytes")
-        return pack(raws, self._compression)
+        return Items(raws, sum(map(len, raws)) + ENTRY_SIZE * len(raws))
 
 
 def _has_items(value: object) -> bool:
@@ -156,18 +165,19 @@ def too_large(n_raw: int, field: str, row: int) -> EncodeError:
     return EncodeError(message, field=field, row=row)
 
 
-def field_block(field: Field, raws: Sequence[Buffer | Packed | None]) -> FieldBlock:
+def field_block(field: Field, raws: Sequence[Buffer | Items | None], choose: Choose) -> FieldBlock:
     """Compress and checksum the encoded values of one field, one for every record."""
     if field.is_sequence:
-        return _sequence_block(field, cast("Sequence[Packed | None]", raws))
-    return _value_block(field, cast("Sequence[Buffer | None]", raws))
+        return _sequence_block(field, cast("Sequence[Items | None]", raws), choose)
+    return _value_block(field, cast("Sequence[Buffer | None]", raws), choose)
 
 
-def _sequence_block(field: Field, packed: Sequence[Packed | None]) -> FieldBlock:
-    count = len(packed)
-    filled = [_NOTHING if one is None else one for one in packed]
-    present = np.fromiter((one is not None for one in packed), bool, count)
-    number = COMPRESSIONS[field.compression]
+def _sequence_block(field: Field, given: Sequence[Items | None], choose: Choose) -> FieldBlock:
+    count = len(given)
+    method = choose(field, [raw for one in given if one is not None for raw in one.raws])
+    filled = [_NOTHING if one is None else pack(one.raws, method) for one in given]
+    present = np.fromiter((one is not None for one in given), bool, count)
+    number, _ = method
     values = Values(
         present=present,
         offset=np.zeros(count, np.uint32),
@@ -180,11 +190,11 @@ def _sequence_block(field: Field, packed: Sequence[Packed | None]) -> FieldBlock
     return FieldBlock([one.body for one in filled], values)
 
 
-def _value_block(field: Field, raws: Sequence[Buffer | None]) -> FieldBlock:
+def _value_block(field: Field, raws: Sequence[Buffer | None], choose: Choose) -> FieldBlock:
     count = len(raws)
     present = np.fromiter((raw is not None for raw in raws), bool, count)
     filled = [b"" if raw is None else raw for raw in raws]
-    bodies, compression = compress_many(filled, COMPRESSIONS[field.compression])
+    bodies, compression = compress_many(filled, *choose(field, filled))
     zeros = np.zeros(count, np.uint32)
     values = Values(
         present=present,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sqlstore import limits
-from sqlstore.batch import Block, FieldBlock, FieldEncoder, field_block, too_large
+from sqlstore.batch import Block, Choose, FieldBlock, FieldEncoder, field_block, too_large
 from sqlstore.columns.base import is_bytes, is_text, plain_arrow
 from sqlstore.encodings import Encodings
 from sqlstore.errors import EncodeError, SchemaError
@@ -58,7 +59,12 @@ def _is_of_pandas(data: object, name: str) -> bool:
 
 
 def blocks(
-    data: Any, schema: Schema, encodings: Encodings, most_records: int, most_bytes: int
+    data: Any,
+    schema: Schema,
+    encodings: Encodings,
+    choose: Choose,
+    most_records: int,
+    most_bytes: int,
 ) -> Iterator[Block]:
     """Return tabular data as blocks of a limited size.
 
@@ -67,6 +73,8 @@ def blocks(
     data
         Arrow table, record batch or reader, pandas DataFrame (its index is not used), or anything
         with an Arrow stream.
+    choose
+        Says how to compress each field.
     most_records, most_bytes
         Limits of a block; a single record may be larger than ``most_bytes``.
 
@@ -83,9 +91,10 @@ def blocks(
         _check_names(data.schema.names, schema)
         pieces = _arrow_pieces(data, schema, most_records)
     row = 0
+    payload = partial(_payload, encodings, choose)
     for columns, count in pieces:
         for piece, n_piece in _halved(columns, count, most_bytes):
-            yield _block(piece, n_piece, schema, encodings, row)
+            yield _block(piece, n_piece, schema, payload, row)
             row += n_piece
 
 
@@ -211,13 +220,15 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, (bytes, bytearray, str)) else 0
 
 
-def _block(columns: _Columns, count: int, schema: Schema, encodings: Encodings, row: int) -> Block:
+def _block(
+    columns: _Columns, count: int, schema: Schema, payload: Callable[..., FieldBlock], row: int
+) -> Block:
     arrays = {
         column.number: _metadata(column, columns.get(name), count, row)
         for name, column in schema.columns.items()
     }
     fields = {
-        field.number: _payload(field, encodings, columns.get(name), count, row)
+        field.number: payload(field, columns.get(name), count, row)
         for name, field in schema.fields.items()
     }
     sql: list[Sequence[SqlValue]] = [
@@ -255,7 +266,12 @@ def _converted(value: Any, column: Column, row: int) -> SqlValue:
 
 
 def _payload(
-    field: Field, encodings: Encodings, given: _Column | None, count: int, row: int
+    encodings: Encodings,
+    choose: Choose,
+    field: Field,
+    given: _Column | None,
+    count: int,
+    row: int,
 ) -> FieldBlock:
     if given is None:
         return FieldBlock([], no_values(count))
@@ -266,7 +282,7 @@ def _payload(
                 return _as_it_lies(field, given, row)
         given = _python_values(field, given)
     encode = FieldEncoder(field, encodings)
-    return field_block(field, [encode(value, row + i) for i, value in enumerate(given)])
+    return field_block(field, [encode(value, row + i) for i, value in enumerate(given)], choose)
 
 
 def _checked_bytes(field: Field, array: pa.Array) -> pa.Array:

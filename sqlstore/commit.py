@@ -22,13 +22,10 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TypeVar
 
 from sqlstore import identity, limits, recover, replay
-from sqlstore.batch import Block, duplicate_key
 from sqlstore.caches import CacheFollower, CacheKeeper
 from sqlstore.errors import (
     CommitOutcomeUnknownError,
@@ -47,26 +44,15 @@ from sqlstore.interrupts import deferred_interrupts
 from sqlstore.log import files
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Trailer, align
-from sqlstore.log.table import Values, build_append
+from sqlstore.log.segment import HEADER_SIZE, Trailer, align
 from sqlstore.log.writer import ChunkWriter
+from sqlstore.staged import Staged
 
-
-@dataclass(slots=True)
-class _Segment:
-    """An append, laid out for its place in a chunk."""
-
-    values: dict[int, Values]
-    bodies_end: int
-    table: pa.Buffer
-
-    @property
-    def end(self) -> int:
-        return align(self.bodies_end) + int(self.table.size) + TRAILER_SIZE
+T = TypeVar("T")
 
 
 class Committer:
-    """Commits blocks of records to one store.
+    """Commits what is staged to one store.
 
     Parameters
     ----------
@@ -105,11 +91,13 @@ class Committer:
         self.usable = True
         _committers.add(self)
 
-    def commit(self, block: Block, acknowledge: Callable[[Trailer], None]) -> None:
-        """Make a block of records durable.
+    def commit(self, staged: Staged, acknowledge: Callable[[Trailer], None]) -> None:
+        """Make records or a dictionary durable.
 
         Parameters
         ----------
+        staged
+            What is committed.
         acknowledge
             Called with the commit once it is durable, before an interrupt can come between.
 
@@ -124,13 +112,13 @@ class Committer:
         """
         self.check_usable()
         try:
-            chunk, segment = self._write_segment(block)
+            chunk = self._write_segment(staged)
             try:
                 self._lock.acquire()
                 with deferred_interrupts():
                     try:
-                        acknowledge(self._publish(chunk, segment, block))
-                        self._cache.committed(block.count)
+                        acknowledge(self._publish(chunk, staged))
+                        self._cache.committed(staged.count)
                     finally:
                         self._lock.release()
             except BaseException:
@@ -161,27 +149,33 @@ class Committer:
         if self._closed:
             raise StoreClosedError("the writer is closed")
 
-    def _write_segment(self, block: Block) -> tuple[ChunkWriter, _Segment]:
+    def _write_segment(self, staged: Staged) -> ChunkWriter:
         """Do step 1: everything but the trailer, in a chunk of this writer's own."""
         chunk = self._chunk if self._chunk is not None else self._begin(resume=True)
-        segment = _laid_out(block, chunk.size)
-        if not self._fits(chunk, segment):
+        staged.lay_out(chunk.size)
+        if not self._fits(chunk, staged.end):
             self._to_seal.add(chunk.name)
             self._chunk = None
             chunk.close()
             chunk = self._begin(resume=False)
-            segment = _laid_out(block, chunk.size)
-        if segment.end > limits.MAX_CHUNK_BYTES:
+            staged.lay_out(chunk.size)
+        if staged.end > limits.MAX_CHUNK_BYTES:
             raise SchemaError(
-                f"a commit of {segment.end} bytes; a chunk stays below 2 GiB, commit more often"
+                f"a commit of {staged.end} bytes; a chunk stays below 2 GiB, commit more often"
             )
         try:
-            bodies = (body for one in block.fields.values() for body in one.bodies)
-            chunk.write(bodies, segment.bodies_end, segment.table)
+            chunk.write(staged.bodies(), staged.bodies_end, staged.table)
         except BaseException:
             self._discard(chunk)
             raise
-        return chunk, segment
+        return chunk
+
+    def look_up(self, read: Callable[[Index, ChunkReader], T]) -> T:
+        """Return what a function reads from index and log, under the writer lock as in `_begin`."""
+        self.check_usable()
+        with self._lock.held():
+            self._follow_rebuild()
+            return read(self._index, self._reader)
 
     def _begin(self, *, resume: bool) -> ChunkWriter:
         """Take a chunk to append to: one that was begun before, if asked for, or a new one.
@@ -205,10 +199,10 @@ class Committer:
             self._index.reopen()
             self._is_first = True
 
-    def _fits(self, chunk: ChunkWriter, segment: _Segment) -> bool:
+    def _fits(self, chunk: ChunkWriter, end: int) -> bool:
         """Return whether the chunk is as this writer left it and has room for the segment."""
         untouched = chunk.actual_size() == chunk.size
-        return untouched and (chunk.size == HEADER_SIZE or segment.end <= self._identity.chunk_size)
+        return untouched and (chunk.size == HEADER_SIZE or end <= self._identity.chunk_size)
 
     def _resume(self) -> ChunkWriter | None:
         """Return a chunk that was begun before, that nobody writes, and that is as committed."""
@@ -228,7 +222,7 @@ class Committer:
             chunk.close()
         return None
 
-    def _publish(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
+    def _publish(self, chunk: ChunkWriter, staged: Staged) -> Trailer:
         """Do steps 2 to 4, under the writer lock."""
         self._follow_rebuild()
         versions.check(self._index)  # it may have been migrated meanwhile
@@ -239,7 +233,7 @@ class Committer:
         )
         self._is_first = False
         with self._index.transaction():
-            trailer = self._insert(chunk, segment, block)
+            trailer = self._insert(chunk, staged)
             self._lock.name_pending(Pending(chunk.name, trailer.table_end, trailer.number))
             try:
                 chunk.write_trailer(trailer)
@@ -259,34 +253,35 @@ class Committer:
         row = records.chunk_named(self._index, chunk.name)
         return chunk.is_new if row is None else row.size == chunk.size
 
-    def _insert(self, chunk: ChunkWriter, segment: _Segment, block: Block) -> Trailer:
+    def _insert(self, chunk: ChunkWriter, staged: Staged) -> Trailer:
         """Do step 2: take number and ids, and insert the rows."""
         last = self._last_commit()
-        table_start = align(segment.bodies_end)
+        table_start = align(staged.bodies_end)
         trailer = Trailer(
-            kind=CommitKind.APPEND,
-            skippable=False,
+            kind=staged.kind,
+            skippable=staged.skippable,
             schema_version=last.schema_version,
             number=last.number + 1,
             commit=uuid.uuid4(),
             previous=last.commit,
             first_record=last.first_record + last.records,
-            records=block.count,
+            records=staged.count,
             committed_at=time.time_ns() // 1000,
             chunk=records.next_chunk(self._index) if chunk.integer is None else chunk.integer,
             bodies_start=chunk.size,
-            bodies_end=segment.bodies_end,
+            bodies_end=staged.bodies_end,
             table_start=table_start,
-            table_end=table_start + segment.table.size,
-            table_crc=zlib.crc32(segment.table),
+            table_end=table_start + staged.table.size,
+            table_crc=zlib.crc32(staged.table),
         )
         try:
-            replay.insert_append(self._index, self.schema, trailer, segment.values, block.sql)
+            staged.insert(self._index, trailer)
             for name in self._to_seal:
                 records.seal_chunk(self._index, name)
             replay.insert_commit(self._index, trailer, chunk.name, str(chunk.chunk), sealed=False)
         except sqlite3.IntegrityError as error:
-            raise self._constraint(block, error) from error
+            self._index.rollback()
+            raise staged.refused(self._index, error) from error
         self._to_seal.clear()
         return trailer
 
@@ -314,25 +309,6 @@ class Committer:
                 f"run `sqlstore rebuild {self._root}`"
             )
         return trailer
-
-    def _constraint(self, block: Block, error: sqlite3.IntegrityError) -> SqlstoreError:
-        """Return the error that says which record a constraint does not allow."""
-        self._index.rollback()
-        if self.schema.key is not None:
-            position = list(self.schema.columns).index(self.schema.key)
-            seen = set()
-            for row, key in enumerate(block.sql[position]):
-                other = records.id_of_key(self._index, self.schema.key, key)
-                if other is not None or key in seen:
-                    where = {} if other is None else {"record": other}
-                    return duplicate_key(self.schema, key, row=row, **where)
-                seen.add(key)
-        if "records.id" in str(error) or "blobs." in str(error):
-            return CorruptIndexError(
-                f"the index has rows of records that were never committed ({error}); "
-                f"run `sqlstore rebuild {self._root}`"
-            )
-        return SchemaError(f"the store does not allow these records: {error}")
 
     def _undo(self, chunk: ChunkWriter, trailer: Trailer, error: BaseException) -> None:
         """Make a commit not have happened whose trailer may be there already.
@@ -384,13 +360,6 @@ class Committer:
         self._lock.close()
         self._reader.close()
         self._index.close()
-
-
-def _laid_out(block: Block, start: int) -> _Segment:
-    values = {}
-    for number, one in block.fields.items():
-        values[number], start = one.values.laid_out(start)
-    return _Segment(values, start, build_append(values, block.columns))
 
 
 _committers = ToldOfForks(Committer._disable)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import lz4.block
 import numpy as np
@@ -17,13 +18,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sqlstore import limits, threads
-from sqlstore.errors import DecodeError
+from sqlstore.dictionaries import DICTIONARY, FIRST, NO_DICTIONARIES, Compress, Dictionaries
+from sqlstore.errors import CorruptStoreError, DecodeError
 from sqlstore.types import Buffer
 
 COMPRESSIONS: Final[dict[str | None, int]] = {None: 0, "lz4": 1, "zstd": 2, "gzip": 3}
 """The number that stands for each compression on disk."""
 
 NAMES: Final = {number: name for name, number in COMPRESSIONS.items()}
+
+CHOICES: Final = (*COMPRESSIONS, DICTIONARY)
+"""What a field may declare; dictionaries have numbers of their own, from `FIRST` on."""
+
+Method: TypeAlias = tuple[int, Compress | None]
+"""The number of a compression, and what compresses: None for the function of that number."""
 
 _LZ4: Final = 1
 _PARALLEL_FROM: Final = 8 * limits.KiB  # bytes of a value; smaller ones take turns for the lock
@@ -68,7 +76,7 @@ def _decompress_gzip(data: Buffer, raw_length: int) -> bytes:
     return result
 
 
-_COMPRESS: Final[dict[int, Callable[[Buffer], bytes]]] = {
+COMPRESS: Final[dict[int, Compress]] = {
     1: _compress_lz4,
     2: _compress_zstd,
     3: _compress_gzip,
@@ -81,7 +89,7 @@ _DECOMPRESS: Final[dict[int, Callable[[Buffer, int], bytes]]] = {
 
 
 def compress_many(
-    raws: Sequence[Buffer], number: int
+    raws: Sequence[Buffer], number: int, function: Compress | None = None
 ) -> tuple[Sequence[Buffer], NDArray[np.uint8]]:
     """Compress values one by one.
 
@@ -91,6 +99,8 @@ def compress_many(
         The encoded values.
     number
         The compression to try; 0 is none.
+    function
+        What compresses a value; by default, that of the number.
 
     Returns
     -------
@@ -100,25 +110,36 @@ def compress_many(
     """
     if number == 0:
         return raws, np.zeros(len(raws), np.uint8)
-    function = _COMPRESS[number]
+    function = function or COMPRESS[number]
     smaller = [function(raw) if len(raw) else raw for raw in raws]
     helped = [len(one) < len(raw) for one, raw in zip(smaller, raws, strict=True)]
     bodies = [one if helps else raw for one, raw, helps in zip(smaller, raws, helped, strict=True)]
     return bodies, np.where(helped, number, 0).astype(np.uint8)
 
 
-def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
+def decompress(
+    data: Buffer, number: int, raw_length: int, dictionaries: Dictionaries = NO_DICTIONARIES
+) -> Buffer:
     """Return the value that was compressed.
+
+    Parameters
+    ----------
+    dictionaries
+        Those of the store.
 
     Raises
     ------
     DecodeError
         The bytes are not what this compression makes of ``raw_length`` bytes.
+    CorruptStoreError
+        A dictionary is damaged.
     """
     if number == 0:
         result: Buffer = data
     elif number in _DECOMPRESS:
         result = _run(_DECOMPRESS[number], data, raw_length)
+    elif number >= FIRST:
+        result = dictionaries.decompress(data, number - FIRST, raw_length)
     else:
         raise DecodeError(f"compression {number} is not known; a newer sqlstore may read it")
     if len(result) != raw_length:
@@ -127,7 +148,10 @@ def decompress(data: Buffer, number: int, raw_length: int) -> Buffer:
 
 
 def decompress_many(
-    datas: Sequence[Buffer], numbers: Sequence[int], raw_lengths: Sequence[int]
+    datas: Sequence[Buffer],
+    numbers: Sequence[int],
+    raw_lengths: Sequence[int],
+    dictionaries: Dictionaries = NO_DICTIONARIES,
 ) -> list[Buffer]:
     """Return the values that were compressed, in several threads where that helps.
 
@@ -137,21 +161,25 @@ def decompress_many(
     ------
     DecodeError
         One cannot be decompressed; ``error.where["row"]`` says which.
+    CorruptStoreError
+        The same, if it is the dictionary that is damaged.
     """
+    one_row = partial(_decompress_row, dictionaries)
     work = list(zip(range(len(datas)), datas, numbers, raw_lengths, strict=True))
     n_bytes = sum(raw_lengths)
     is_slow = _LZ4 not in numbers and n_bytes >= len(work) * _PARALLEL_FROM
     if n_bytes < limits.PARALLEL_BYTES or not is_slow:
-        return [_decompress_row(one) for one in work]
-    return threads.spread(_decompress_row, work)
+        return [one_row(one) for one in work]
+    return threads.spread(one_row, work)
 
 
-def _decompress_row(work: tuple[int, Buffer, int, int]) -> Buffer:
+def _decompress_row(dictionaries: Dictionaries, work: tuple[int, Buffer, int, int]) -> Buffer:
     row, data, number, raw_length = work
     try:
-        return decompress(data, number, raw_length)
-    except DecodeError as error:
-        raise DecodeError(error.message, row=row) from error
+        return decompress(data, number, raw_length, dictionaries)
+    except CorruptStoreError as error:
+        error.where["row"] = row
+        raise
 
 
 _FAILURES: Final = (

@@ -61,8 +61,8 @@ def create(  # noqa: PLR0913 - all that a store is made of, by name
     key
         A metadata column whose values are unique, or None.
     compression
-        ``"lz4"``, ``"zstd"``, ``"gzip"`` or None, for fields that do not say otherwise. A value
-        that does not get smaller is kept as it is.
+        ``"lz4"``, ``"zstd"``, ``"gzip"``, ``"dictionary"`` or None, for fields that do not say
+        otherwise. A value that does not get smaller is kept as it is.
     chunk_size
         Bytes, below 2 GiB: where the next chunk file begins.
     encodings, allow_pickle

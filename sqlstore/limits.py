@@ -46,6 +46,15 @@ CACHE_BEHIND_COMMITS: Final = 32
 PARALLEL_BYTES: Final = 256 * KiB
 """From this many bytes on, values are decompressed in several threads."""
 
+DICTIONARY_VALUES: Final = 100
+DICTIONARY_FROM_BYTES: Final = 64 * KiB
+DICTIONARY_MEAN_BYTES: Final = 16 * KiB
+"""A dictionary is trained with at least so many values and bytes, of less than this on average."""
+
+DICTIONARY_SAMPLE_BYTES: Final = 4 * MiB
+DICTIONARY_BYTES: Final = 112 * KiB
+"""It is trained with at most this much, and has at most this size."""
+
 MAX_COLUMNS: Final = 1000
 """Fields and metadata columns together; SQLite's own limit is 2,000 columns in a table."""
 

@@ -21,8 +21,9 @@ from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.limits import FORMAT_VERSION
-from sqlstore.log import table
+from sqlstore.log import dictionary, table
 from sqlstore.log.chain import Link
+from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer, check_readable
 from sqlstore.log.table import Values
@@ -126,6 +127,17 @@ def blob_rows(trailer: Trailer, field: int, values: Values) -> records.BlobRows:
     )
 
 
+def insert_dictionary(index: Index, place: DictionaryPlace) -> None:
+    """Insert where a dictionary lies.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        There is one of that number.
+    """
+    records.insert_dictionary(index, records.DictionaryRow(*dictionary.row_of(place)))
+
+
 def insert_commit(
     index: Index, trailer: Trailer, name: str, chunk_uuid: str, *, sealed: bool
 ) -> None:
@@ -174,7 +186,11 @@ def insert_from_log(
             "only the first commit creates a store", chunk=name, offset=trailer.table_end
         )
     try:
-        if check_readable(trailer, name):
+        is_known = check_readable(trailer, name)
+        if is_known and trailer.kind == CommitKind.DICTIONARY:
+            table_of_one = reader.table(name, trailer)
+            insert_dictionary(index, dictionary.parse(table_of_one, trailer, name))
+        elif is_known:
             batch = reader.table(name, trailer)
             columns = sql_columns(batch, schema)
             insert_append(index, schema, trailer, all_values(batch, schema), columns)

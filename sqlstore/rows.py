@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, NoReturn
 
 from sqlstore import limits
-from sqlstore.batch import Block, FieldEncoder, duplicate_key, field_block, too_large
+from sqlstore.batch import Block, Choose, FieldEncoder, duplicate_key, field_block, too_large
 from sqlstore.columns.base import shown
 from sqlstore.encodings import Encodings
 from sqlstore.errors import SchemaError
@@ -140,15 +140,24 @@ class RowBuffer:
             raise duplicate_key(self._schema, key, row=row)
         self._keys.add(key)
 
-    def take(self) -> Block:
-        """Return the records as a block and begin anew."""
+    def take(self, choose: Choose) -> Block:
+        """Return the records as a block and begin anew.
+
+        Parameters
+        ----------
+        choose
+            Says how to compress each field; if it raises, the records are kept.
+        """
         columns, fields = self._schema.columns.values(), self._schema.fields.values()
         values = list(zip(*self._rows, strict=True)) or [()] * len(self._order)
         sql = [c.kind.settled(column) for c, column in zip(columns, values, strict=False)]
         payload = values[len(sql) :]
         block = Block(
             self.count,
-            {f.number: field_block(f, raws) for f, raws in zip(fields, payload, strict=True)},
+            {
+                f.number: field_block(f, raws, choose)
+                for f, raws in zip(fields, payload, strict=True)
+            },
             {c.number: c.kind.build(stored) for c, stored in zip(columns, sql, strict=True)},
             sql,
         )

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sqlstore import limits
 from sqlstore.columns import ColumnType, column_type
-from sqlstore.compression import COMPRESSIONS
+from sqlstore.compression import CHOICES
 from sqlstore.encodings import ENCODINGS, Encodings
 from sqlstore.errors import SchemaError, UnknownNameError
 
@@ -36,7 +36,8 @@ class Field:
         How values become bytes, such as ``"utf8"``, ``"array"`` or ``"jpg"``; with ``[]`` behind it
         for a sequence of them. See `sqlstore.encodings` for all.
     compression
-        ``"lz4"``, ``"zstd"``, ``"gzip"`` or None. The default is the store's own.
+        ``"lz4"``, ``"zstd"``, ``"gzip"`` or None; ``"dictionary"`` for small values that are alike,
+        which needs the package zstandard. The default is the store's own.
     name, number
         Given by the store; numbers are never reused.
     """
@@ -194,8 +195,8 @@ def _field(
             field=name,
         )
     encodings.of(declared.item_encoding, name)
-    if declared.compression not in COMPRESSIONS:
-        known = ", ".join(str(known) for known in COMPRESSIONS)
+    if declared.compression not in CHOICES:
+        known = ", ".join(str(known) for known in CHOICES)
         raise SchemaError(
             f"{declared.compression!r} is not a compression; the compressions are {known}",
             field=name,

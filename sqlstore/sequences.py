@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sqlstore.compression import compress_many, decompress
+from sqlstore.compression import Method, compress_many, decompress
+from sqlstore.dictionaries import NO_DICTIONARIES, Dictionaries
 from sqlstore.errors import ChecksumError, CorruptStoreError, DecodeError
 from sqlstore.types import Buffer
 
@@ -49,9 +50,9 @@ class Packed:
         return len(self.body)
 
 
-def pack(raws: Sequence[Buffer], compression: int) -> Packed:
+def pack(raws: Sequence[Buffer], method: Method) -> Packed:
     """Return encoded items as one body, each compressed by itself where that helps."""
-    stored, _ = compress_many(raws, compression)
+    stored, _ = compress_many(raws, *method)
     footer = np.empty(len(raws), _ENTRY)
     footer["end"] = np.cumsum([len(one) for one in stored], dtype=np.int64)
     footer["raw_length"] = [len(raw) for raw in raws]
@@ -88,7 +89,13 @@ def footer_of(tail: Buffer, length: int, crc: int | None) -> Footer:
 
 
 def unpacked(
-    data: Buffer, footer: Footer, first: int, compression: int, *, check: bool
+    data: Buffer,
+    footer: Footer,
+    first: int,
+    compression: int,
+    dictionaries: Dictionaries = NO_DICTIONARIES,
+    *,
+    check: bool,
 ) -> list[Buffer]:
     """Return items, decompressed.
 
@@ -100,6 +107,8 @@ def unpacked(
         Their entries.
     first
         The number of the first of them, for the message of an error.
+    dictionaries
+        Those of the store.
     check
         Whether to compare each with its checksum.
 
@@ -120,13 +129,22 @@ def unpacked(
         stored = data[start : start + length]
         start += length
         try:
-            items.append(_unpacked(stored, raw_length, crc if check else None, compression))
+            if check:
+                _check_item(stored, crc)
+            items.append(_unpacked(stored, raw_length, compression, dictionaries))
         except CorruptStoreError as error:
-            raise type(error)(error.message, item=number) from error
+            raise type(error)(error.message, item=number, **error.where) from error
     return items
 
 
-def check(body: Buffer, items: int, raw_length: int, crc: int, compression: int) -> None:
+def check(
+    body: Buffer,
+    items: int,
+    raw_length: int,
+    crc: int,
+    compression: int,
+    dictionaries: Dictionaries = NO_DICTIONARIES,
+) -> None:
     """Raise if anything in a sequence is not what was written.
 
     Parameters
@@ -148,14 +166,19 @@ def check(body: Buffer, items: int, raw_length: int, crc: int, compression: int)
     footer = footer_of(body[start:], len(body), crc)
     if int(footer["raw_length"].sum(dtype=np.int64)) != raw_length:
         raise ChecksumError(f"the items are not {raw_length} bytes together")
-    unpacked(body[:start], footer, 0, compression, check=True)
+    unpacked(body[:start], footer, 0, compression, dictionaries, check=True)
 
 
-def _unpacked(stored: Buffer, raw_length: int, crc: int | None, compression: int) -> Buffer:
-    if crc is not None and zlib.crc32(stored) != crc:
+def _check_item(stored: Buffer, crc: int) -> None:
+    if zlib.crc32(stored) != crc:
         raise ChecksumError(f"these {len(stored)} bytes are not what was written")
+
+
+def _unpacked(
+    stored: Buffer, raw_length: int, compression: int, dictionaries: Dictionaries
+) -> Buffer:
     if len(stored) == raw_length:
         return stored
     if not compression:
         raise DecodeError(f"{len(stored)} bytes instead of {raw_length}")
-    return decompress(stored, compression, raw_length)
+    return decompress(stored, compression, raw_length, dictionaries)

@@ -106,11 +106,11 @@ class Source(Attached):
 
     def _loaded(self, field: Field) -> FieldValues:
         with self._mutex:
-            if self.cache is None or self._chunks is None:
+            if self.cache is None or self._chunks is None or self._dictionaries is None:
                 raise RecordNotFoundError("there are no records")
             rows = locations.load(self.cache.edition, field.number, self.seen.records)
             kind = SequenceValues if field.is_sequence else FieldValues
-            loaded = kind(field, rows, self._chunks, self.how.verify)
+            loaded = kind(field, rows, self._chunks, self.how.verify, self._dictionaries)
             self._values[field.name] = loaded
             if not field.is_sequence:
                 self.raws[field.name] = loaded.raw

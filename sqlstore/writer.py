@@ -14,10 +14,12 @@ import numpy as np
 from sqlstore import columnar, limits
 from sqlstore.batch import Block, joined
 from sqlstore.commit import Committer
+from sqlstore.compressors import Compressors
 from sqlstore.encodings import Encodings
 from sqlstore.errors import SqlstoreError, StoreBusyError
 from sqlstore.log.segment import Trailer
 from sqlstore.rows import RowBuffer
+from sqlstore.staged import StagedAppend
 from sqlstore.types import Ids, Record
 
 
@@ -50,6 +52,11 @@ class Writer:
         if commit_records < 1 or commit_bytes < 1 or commit_seconds <= 0:
             raise ValueError("a commit takes at least one record, one byte, and some time")
         self._committer = Committer(root)
+        try:
+            self._compressors = Compressors(self._committer)
+        except BaseException:
+            self._committer.close()
+            raise
         self._encodings = encodings
         self._rows = RowBuffer(self._committer.schema, encodings)
         self._blocks: list[Block] = []
@@ -137,8 +144,9 @@ class Writer:
                 self.append(record)
             return
         self._committer.check_usable()
+        how = self._encodings, self._compressors.choose
         most = self._commit_records, self._commit_bytes
-        for block in columnar.blocks(records, self._committer.schema, self._encodings, *most):
+        for block in columnar.blocks(records, self._committer.schema, *how, *most):
             self._take_rows()
             self._blocks.append(block)
             self._taken += block.count
@@ -166,20 +174,21 @@ class Writer:
             its end.
         """
         self._committer.check_usable()
-        self._take_rows()
         before = len(self._committed)
-        if self._blocks:
-            first = self._taken - self._waiting()
-            try:
-                self._committer.commit(joined(self._blocks), self._acknowledge)
-            except StoreBusyError:
-                raise
-            except SqlstoreError as error:
-                self._blocks.clear()
-                row = error.where.get("row")
-                if isinstance(row, int):  # of this commit: people count from the first record
-                    error.where["row"] = first + row
-                raise
+        first = self._taken - self._waiting() - self._rows.count
+        try:
+            self._take_rows()
+            if self._blocks:
+                staged = StagedAppend(joined(self._blocks), self._committer.schema)
+                self._committer.commit(staged, self._acknowledge)
+        except StoreBusyError:
+            raise
+        except SqlstoreError as error:
+            self.rollback()
+            row = error.where.get("row")
+            if isinstance(row, int):  # of this commit: people count from the first record
+                error.where["row"] = first + row
+            raise
         self._last_commit = time.monotonic()
         return self._committed[-1] if len(self._committed) > before else np.empty(0, np.int64)
 
@@ -201,7 +210,7 @@ class Writer:
 
     def _take_rows(self) -> None:
         if self._rows.count:
-            self._blocks.append(self._rows.take())
+            self._blocks.append(self._rows.take(self._compressors.choose))
 
     def _waiting(self) -> int:
         return sum(block.count for block in self._blocks)

@@ -13,6 +13,7 @@ import lz4.block
 import ml_dtypes
 import numpy as np
 import pyarrow as pa
+import zstandard
 
 TRAILER = struct.Struct("<8sHHIQ16s16sqQqIIIII20xII")
 NAMES = """magic kind flags schema_version number commit previous first_record records committed_at
@@ -33,7 +34,7 @@ def read(root: Path) -> dict[str, Any]:
     found = {commit["commit"]: commit for path in chunks for commit in commits_of(path)}
     commits = sorted(found.values(), key=lambda commit: int(commit["number"]))
     require(len({commit["store"] for commit in commits}) == 1, "not the chunks of one store")
-    store: dict[str, Any] = {"commits": commits, "records": {}, "rows": {}}
+    store: dict[str, Any] = {"commits": commits, "records": {}, "rows": {}, "dictionaries": {}}
     number, previous, record = 1, bytes(16), 0
     for commit in commits:
         link = commit["number"], commit["previous"], commit["first_record"]
@@ -66,7 +67,9 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     number, kind, table = commit["number"], commit["kind"], commit["table"]
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
-    require(kind in (1, 2) or commit["flags"] & 1 == 1, f"commit {number} is of an unknown kind")
+    require(
+        kind in (1, 2, 13) or commit["flags"] & 1 == 1, f"commit {number} is of an unknown kind"
+    )
     if kind == 1:
         (batch,) = pa.ipc.open_stream(table)
         store["settings"] = json.loads(batch.schema.metadata[b"sqlstore"])
@@ -75,34 +78,52 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
         (batch,) = pa.ipc.open_stream(table)
         require(batch.num_rows == commit["records"], f"the table of commit {number} is cut")
         for record, row in enumerate(batch.to_pylist(), commit["first_record"]):
-            values = {part["name"]: read_part(part, row, commit) for part in store["schema"]}
+            values = {p["name"]: read_part(p, row, commit, store) for p in store["schema"]}
             store["records"][record], store["rows"][record] = values, row
+    elif kind == 13:
+        (batch,) = pa.ipc.open_stream(table)
+        (row,) = batch.to_pylist()
+        body = read_body(row, commit)
+        require(zlib.crc32(body) == row["crc"], f"damage in dictionary {row['number']}")
+        store["dictionaries"][row["number"]] = body
 
 
-def read_part(part: dict[str, Any], row: dict[str, Any], commit: Commit) -> Any:
+def read_part(
+    part: dict[str, Any], row: dict[str, Any], commit: Commit, store: dict[str, Any]
+) -> Any:
     value = row.get(f"{part['kind'][0]}{part['number']}")  # f0, f1, ... and c0, c1, ...
     if value is None or part["kind"] == "column":
         return value  # json as its text
-    start, length = value["offset"], value["length"]
-    require(commit["bodies_start"] <= start <= commit["bodies_end"] - length, "value out of bounds")
-    body = commit["bodies"][start - commit["bodies_start"] :][:length]
+    body = read_body(value, commit)
+    known = store["dictionaries"]
     if part["type"].endswith("[]"):
-        return [decode(part["type"][:-2], raw) for raw in read_items(body, value)]
-    require(zlib.crc32(body) == value["crc"], f"damage in the value at {start}")
-    return decode(part["type"], read_value(body, value["raw_length"], value["compression"]))
+        return [decode(part["type"][:-2], raw) for raw in read_items(body, value, known)]
+    require(zlib.crc32(body) == value["crc"], f"damage in the value at {value['offset']}")
+    raw = read_value(body, value["raw_length"], value["compression"], known)
+    return decode(part["type"], raw)
 
 
-def read_value(stored: bytes, raw_length: int, codec: int) -> bytes:
+def read_body(place: dict[str, int], commit: Commit) -> bytes:
+    start, length = place["offset"], place["length"]
+    require(commit["bodies_start"] <= start <= commit["bodies_end"] - length, "value out of bounds")
+    body: bytes = commit["bodies"][start - commit["bodies_start"] :][:length]
+    return body
+
+
+def read_value(stored: bytes, raw_length: int, codec: int, dictionaries: dict[int, bytes]) -> bytes:
     raw = stored
     if codec == 1:
         raw = lz4.block.decompress(stored, uncompressed_size=raw_length)
+    elif codec >= 64:
+        known = zstandard.ZstdCompressionDict(dictionaries[codec - 64])
+        raw = zstandard.ZstdDecompressor(known).decompress(b"\x28\xb5\x2f\xfd" + stored)
     elif codec > 1:
         raw = pa.CompressedInputStream(pa.py_buffer(stored), {2: "zstd", 3: "gzip"}[codec]).read()
     require(len(raw) == raw_length, f"a value of another size than {raw_length}")
     return raw
 
 
-def read_items(body: bytes, place: dict[str, int]) -> list[bytes]:
+def read_items(body: bytes, place: dict[str, int], dictionaries: dict[int, bytes]) -> list[bytes]:
     size = len(body) - 12 * place["items"]
     require(size >= 0 and zlib.crc32(body[size:]) == place["crc"], "damage in a footer")
     start, raws = 0, []
@@ -111,7 +132,7 @@ def read_items(body: bytes, place: dict[str, int]) -> list[bytes]:
         stored, start = body[start:end], end
         require(zlib.crc32(stored) == crc, f"damage in item {number}")
         codec = place["compression"] if len(stored) != raw_length else 0
-        raws.append(read_value(stored, raw_length, codec))
+        raws.append(read_value(stored, raw_length, codec, dictionaries))
     require((start, sum(map(len, raws))) == (size, place["raw_length"]), "items of another size")
     return raws
 

@@ -24,11 +24,12 @@ LAYERS: list[list[str]] = [
         "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
         "arrow", "positions", "progress", "small",
     ],
-    ["columns", "encodings", "compression", "sequences", "schema"],
+    ["columns", "encodings", "dictionaries", "compression", "sequences", "schema"],
     ["log", "index"],
     ["cache"],
     [
-        "batch", "rows", "columnar", "identity", "replay", "recover", "commit", "writer",
+        "batch", "rows", "columnar", "identity", "replay", "recover", "staged", "compressors",
+        "commit", "writer",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "view", "inference",
         "maintenance",
@@ -185,7 +186,9 @@ def run(program: str) -> str:
     return done.stdout
 
 
-HEAVY = ("alembic", "pandas", "torch", "sqlalchemy", "PIL", "tqdm", "hypothesis", "sklearn")
+HEAVY = (
+    "alembic", "pandas", "torch", "sqlalchemy", "PIL", "tqdm", "hypothesis", "sklearn", "zstandard",
+)  # fmt: skip
 
 
 def test_the_import_is_light() -> None:

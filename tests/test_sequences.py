@@ -368,7 +368,7 @@ def test_a_crafted_footer_leads_nowhere_else(
 
 @pytest.mark.parametrize("items", [0, 7, 9, 41, 2**32 - 1])
 def test_another_number_of_items_is_noticed(items: int) -> None:
-    packed = sequences.pack([b"a" * 50] * 8, 0)
+    packed = sequences.pack([b"a" * 50] * 8, (0, None))
     with pytest.raises(ChecksumError):
         sequences.check(packed.body, items, packed.raw_length, packed.crc, 0)
     with pytest.raises(ChecksumError, match="bytes together"):

@@ -17,9 +17,10 @@ from sqlstore.cache import chunks, locations, manifest, metadata
 from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.folder import remove_others
 from sqlstore.cache.manifest import Manifest
-from sqlstore.cache.segments import Place, table_of
+from sqlstore.cache.segments import Place, dictionary_of, table_of
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import files, table
+from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
 from sqlstore.schema import Schema
@@ -27,11 +28,12 @@ from sqlstore.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class _Append:
-    """An append and its table, which is None if it is damaged."""
+    """A commit and its table, which is None if it is damaged, or of no append."""
 
     place: Place
     batch: pa.RecordBatch | None
     size: int
+    dictionary: DictionaryPlace | None
 
 
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
@@ -84,10 +86,11 @@ def _appends(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> It
             )
         number, record = place.number, record + place.records
         try:
-            batch = table_of(reader, place)
+            batch, dictionary = table_of(reader, place), dictionary_of(reader, place)
         except CorruptChunkError:
-            batch = None  # other records can be read all the same; these say so when asked for
-        yield _Append(place, batch, 0 if batch is None else int(batch.nbytes))
+            # Other records can be read all the same; these say so when asked for.
+            batch = dictionary = None
+        yield _Append(place, batch, 0 if batch is None else int(batch.nbytes), dictionary)
 
 
 def _groups(appends: Iterable[_Append]) -> Iterator[list[_Append]]:
@@ -112,7 +115,9 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Appe
         rows = [_rows(append, field.number) for append in group]
         if any(map(len, rows)):
             locations.write(folder, field.number, have.records, np.concatenate(rows))
+    added = [one for one in group if one.place.kind == CommitKind.DICTIONARY]
     parts, lost = have.parts, list(have.lost)
+    lost += [one.place for one in added if one.dictionary is None]
     for run in _runs(group):
         first = run[0].place
         batches = [append.batch for append in run if append.batch is not None]
@@ -129,6 +134,7 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Appe
         chunks=max(have.chunks, *(number + 1 for number in numbered)),
         parts=parts,
         lost=tuple(lost),
+        dictionaries=(*have.dictionaries, *(one.dictionary for one in added if one.dictionary)),
     )
 
 

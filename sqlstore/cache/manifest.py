@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlstore.cache.segments import Place
 from sqlstore.errors import StorageError
 from sqlstore.log import files
+from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.segment import NO_COMMIT
 
 LAYOUT: Final = 1
@@ -71,7 +72,9 @@ class Manifest:
     parts
         Of the metadata mirror, by record id.
     lost
-        Appends whose segment table is damaged: where they lie, to say so.
+        Commits whose segment table is damaged: where they lie, to say so.
+    dictionaries
+        Where those lie that values are compressed with.
     """
 
     store: uuid.UUID
@@ -83,6 +86,7 @@ class Manifest:
     chunks: int = 0
     parts: tuple[Part, ...] = ()
     lost: tuple[Place, ...] = ()
+    dictionaries: tuple[DictionaryPlace, ...] = ()
 
 
 def load(folder: Path) -> Manifest | None:
@@ -103,12 +107,13 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
     found["store"] = uuid.UUID(found["store"])
     found["commit_uuid"] = uuid.UUID(found["commit_uuid"])
     counts = [found[name] for name in ("generation", "commit", "records", "chunks")]
-    if not all(map(_is_count, itertools.chain(counts, *found["parts"]))):
+    if not all(map(_is_count, itertools.chain(counts, *found["parts"], *found["dictionaries"]))):
         return None
     found["parts"] = tuple(Part(*part) for part in found["parts"])
     found["lost"] = tuple(
         Place(*place[:-2], *(uuid.UUID(one) for one in place[-2:])) for place in found["lost"]
     )
+    found["dictionaries"] = tuple(DictionaryPlace(*place) for place in found["dictionaries"])
     return Manifest(**found)
 
 
@@ -121,6 +126,7 @@ def save(folder: Path, manifest: Manifest) -> None:
     content: dict[str, Any] = dataclasses.asdict(manifest)
     content["parts"] = [dataclasses.astuple(part) for part in manifest.parts]
     content["lost"] = [dataclasses.astuple(place) for place in manifest.lost]
+    content["dictionaries"] = [row_of(place) for place in manifest.dictionaries]
     text = json.dumps({"layout": LAYOUT, **content}, default=str).encode()
     files.put(folder / _FILE, text + b"\n%08x\n" % zlib.crc32(text))
 

@@ -1,4 +1,4 @@
-"""Read an append from the log, where the index says that it lies, checked against its trailer."""
+"""Read a commit from the log, where the index says that it lies, checked against its trailer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
+from sqlstore.log import dictionary
+from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer, check_readable, span
 
@@ -67,6 +69,20 @@ def trailer_of(reader: ChunkReader, place: Place) -> Trailer:
             offset=place.trailer,
         )
     return trailer
+
+
+def dictionary_of(reader: ChunkReader, place: Place) -> DictionaryPlace | None:
+    """Return where the dictionary of a commit lies; None if the commit adds none.
+
+    Raises
+    ------
+    CorruptChunkError, CorruptIndexError
+        As `table_of`.
+    """
+    if place.kind != CommitKind.DICTIONARY:
+        return None
+    trailer = trailer_of(reader, place)
+    return dictionary.parse(reader.table(place.name, trailer), trailer, place.name)
 
 
 def table_of(reader: ChunkReader, place: Place) -> pa.RecordBatch | None:

@@ -91,6 +91,18 @@ class CommitRow(_Row):
 
 
 @dataclass(frozen=True, slots=True)
+class DictionaryRow(_Row):
+    """A row of the table ``dictionaries``: where one lies that values are compressed with."""
+
+    number: int
+    field: int
+    chunk: int
+    offset: int
+    length: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlobRows:
     """Rows of the table ``blobs`` for one field; every array has shape ``(n,)``."""
 
@@ -108,6 +120,7 @@ class BlobRows:
 _STORE_COLUMNS = ", ".join(field.name for field in dataclasses.fields(StoreRow))
 _CHUNK_COLUMNS = ", ".join(field.name for field in dataclasses.fields(ChunkRow))
 _COMMIT_COLUMNS = ", ".join(field.name for field in dataclasses.fields(CommitRow))
+_DICTIONARY_COLUMNS = ", ".join(field.name for field in dataclasses.fields(DictionaryRow))
 BLOB_NAMES = [field.name for field in dataclasses.fields(BlobRows)]
 _BLOB_COLUMNS = ", ".join(BLOB_NAMES)
 
@@ -293,6 +306,39 @@ def blob_columns(rows: BlobRows) -> list[list[int]]:
 def insert_blobs(index: Index, rows: BlobRows) -> None:
     """Insert where the values of one field lie."""
     index.insert("blobs", BLOB_NAMES, blob_columns(rows))
+
+
+def insert_dictionary(index: Index, row: DictionaryRow) -> None:
+    """Insert where a dictionary lies."""
+    values = row_values(row)
+    index.run(f"INSERT INTO dictionaries ({_DICTIONARY_COLUMNS}) VALUES ({_marks(values)})", values)
+
+
+def row_values(row: DictionaryRow) -> tuple[int, ...]:
+    """Return the values of a row, in order."""
+    return dataclasses.astuple(row)
+
+
+def dictionaries(index: Index) -> list[DictionaryRow]:
+    """Return every dictionary, by number."""
+    sql = f"SELECT {_DICTIONARY_COLUMNS} FROM dictionaries ORDER BY number"
+    return [DictionaryRow(*row) for row in index.rows(sql)]
+
+
+def newest_dictionary(index: Index, field: int) -> DictionaryRow | None:
+    """Return the newest dictionary of a field, or None."""
+    row = index.row(
+        f"SELECT {_DICTIONARY_COLUMNS} FROM dictionaries WHERE field = ? "
+        "ORDER BY number DESC LIMIT 1",
+        (field,),
+    )
+    return DictionaryRow(*row) if row else None
+
+
+def next_dictionary(index: Index) -> int:
+    """Return the number that the next dictionary gets."""
+    row = index.row("SELECT coalesce(max(number) + 1, 0) FROM dictionaries")
+    return int(row[0]) if row else 0
 
 
 def id_of_key(index: Index, key: str, value: SqlValue) -> int | None:

@@ -117,6 +117,17 @@ Table(
     sqlite_with_rowid=False,
 )
 Table(
+    "dictionaries",
+    METADATA,
+    Column("number", INTEGER, primary_key=True),
+    _integer("field"),
+    _integer("chunk"),
+    _integer("offset"),
+    _integer("length"),
+    _integer("crc"),
+    sqlite_strict=True,
+)
+Table(
     "subsets",
     METADATA,
     Column("number", INTEGER, primary_key=True),
@@ -152,7 +163,8 @@ CREATE VIEW record_locations AS
 SELECT b.record AS record, f.name AS field, 'chunks/' || c.name AS file, b.offset AS offset,
        b.length AS length, b.raw_length AS raw_length,
        CASE b.compression WHEN 0 THEN 'none' WHEN 1 THEN 'lz4' WHEN 2 THEN 'zstd' WHEN 3 THEN 'gzip'
-       END AS compression, b.items AS items, b.checksum AS checksum
+       ELSE iif(b.compression > 63, 'dictionary ' || (b.compression - 64), NULL) END AS compression,
+       b.items AS items, b.checksum AS checksum
 FROM fields AS f CROSS JOIN blobs AS b ON b.field = f.number JOIN chunks AS c ON c.chunk = b.chunk
 """
 

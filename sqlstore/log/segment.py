@@ -31,7 +31,7 @@ _SKIPPABLE: Final = 1
 
 
 class CommitKind(enum.IntEnum):
-    """What a commit does. This version writes and reads the first two; the others are named."""
+    """What a commit does. `READABLE_KINDS` are written and read; the others are named."""
 
     CREATE = 1
     APPEND = 2
@@ -54,7 +54,7 @@ class CommitKind(enum.IntEnum):
     CHECKPOINT = 19
 
 
-READABLE_KINDS: Final = frozenset({CommitKind.CREATE, CommitKind.APPEND})
+READABLE_KINDS: Final = frozenset({CommitKind.CREATE, CommitKind.APPEND, CommitKind.DICTIONARY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from sqlstore import replay
 from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
+from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
 from sqlstore.schema import Schema
@@ -129,6 +130,27 @@ def check_description(index: Index, is_of: Identity, report: Report) -> None:
         in_order = [list(s.fields) + list(s.columns) for s in (found_schema, is_of.schema)]
         if found_schema != is_of.schema or in_order[0] != in_order[1]:
             report.add(f"the index has another schema than the log; {_ADVICE}")
+
+
+def check_dictionaries(
+    index: Index, places: list[DictionaryPlace], last: int, report: Report
+) -> None:
+    """Check that the index places the dictionaries where the log has them.
+
+    Parameters
+    ----------
+    last
+        The number of the last commit that was looked at; there may be more dictionaries behind it.
+    """
+    with report.catching():
+        found = {row.number: records.row_values(row) for row in records.dictionaries(index)}
+        is_all = records.last_commit(index).number == last
+        for place in places:
+            if found.pop(place.number, None) != row_of(place):
+                message = f"the index has dictionary {place.number} elsewhere than the log"
+                report.add(f"{message}; {_ADVICE}")
+        for number in found if is_all else ():
+            report.add(f"the index has dictionary {number}, which the log has not; {_ADVICE}")
 
 
 def check_no_more(index: Index, schema: Schema, report: Report) -> None:

@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from sqlstore import limits, sequences
 from sqlstore.compression import decompress
-from sqlstore.errors import ChecksumError, CorruptStoreError
-from sqlstore.log import table
+from sqlstore.dictionaries import Dictionaries
+from sqlstore.errors import ChecksumError, CorruptStoreError, DecodeError, MissingPackageError
+from sqlstore.log import dictionary, table
 from sqlstore.log.chain import Link
+from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import Trailer
 from sqlstore.log.table import Values
@@ -22,19 +24,69 @@ from sqlstore.schema import Field, Schema
 _GROUP = 8 * limits.MiB
 
 
-def check_append(
-    reader: ChunkReader, schema: Schema, link: Link, report: Report
-) -> pa.RecordBatch | None:
-    """Check an append; return its table, or None if that is damaged."""
+class FoundDictionaries(Dictionaries):
+    """The dictionaries that the log was found to hold so far."""
+
+    def __init__(self) -> None:
+        super().__init__(self._found)
+        self._bodies: dict[int, bytes | None] = {}
+
+    def add(self, number: int, body: bytes | None) -> None:
+        """Take a dictionary, or None in its place if it is damaged."""
+        self._bodies[number] = body
+
+    def _found(self, number: int) -> bytes:
+        body = self._bodies.get(number, b"")
+        if body is None:
+            raise _SaidBeforeError(f"dictionary {number} is damaged")
+        if not body:
+            raise DecodeError(f"dictionary {number} is not known")
+        return body
+
+
+class _SaidBeforeError(ChecksumError):
+    """A dictionary is damaged, which was reported once and not for every value."""
+
+
+def check_dictionary(
+    reader: ChunkReader, link: Link, found: FoundDictionaries, report: Report
+) -> DictionaryPlace | None:
+    """Check the commit of a dictionary; return what its table says, or None if that is damaged."""
+    name, trailer = link.chunk, link.trailer
+    batch = _table(reader, link, report)
+    if batch is None:
+        return None
+    place = dictionary.parse(batch, trailer, name)
+    body = reader.read(name, place.offset, place.length)
+    found.add(place.number, None)
+    if place.length != trailer.bodies_end - trailer.bodies_start:
+        report.add("more than a dictionary in its commit", chunk=name, offset=trailer.bodies_start)
+    report.n_bytes += place.length
+    with report.catching():
+        found.add(place.number, dictionary.checked(body, place, name))
+    return place
+
+
+def _table(reader: ChunkReader, link: Link, report: Report) -> pa.RecordBatch | None:
+    """Return the table of a commit, or None if it is damaged; look into the gap before it."""
     name, trailer = link.chunk, link.trailer
     gap = reader.read(name, trailer.bodies_end, trailer.table_start - trailer.bodies_end)
     if gap.strip(b"\0"):
         report.add(
             "bytes between bodies and table are not zero", chunk=name, offset=trailer.bodies_end
         )
-    batch: pa.RecordBatch | None = None
+    batches: list[pa.RecordBatch] = []
     with report.catching(chunk=name, offset=trailer.table_start):
-        batch = reader.table(name, trailer)
+        batches.append(reader.table(name, trailer))
+    return batches[0] if batches else None
+
+
+def check_append(
+    reader: ChunkReader, schema: Schema, link: Link, found: FoundDictionaries, report: Report
+) -> pa.RecordBatch | None:
+    """Check an append; return its table, or None if that is damaged."""
+    name, trailer = link.chunk, link.trailer
+    batch = _table(reader, link, report)
     if batch is None:
         return None
     covered = 0
@@ -42,7 +94,7 @@ def check_append(
         values = table.parse_values(batch, field.number)
         covered += int(values.length.sum())
         with report.catching(field=field.name, chunk=name):
-            _check_bodies(reader, link, field, values, report)
+            _check_bodies(reader, link, field, values, found, report)
     if covered != trailer.bodies_end - trailer.bodies_start:
         message = f"the values cover {covered} bytes of {trailer.bodies_end - trailer.bodies_start}"
         report.add(message, chunk=name, offset=trailer.bodies_start)
@@ -50,7 +102,12 @@ def check_append(
 
 
 def _check_bodies(
-    reader: ChunkReader, link: Link, field: Field, values: Values, report: Report
+    reader: ChunkReader,
+    link: Link,
+    field: Field,
+    values: Values,
+    found: FoundDictionaries,
+    report: Report,
 ) -> None:
     trailer = link.trailer
     for rows, start, data in _groups(reader, link, values, field, report):
@@ -66,21 +123,27 @@ def _check_bodies(
                 "offset": offset,
             }
             try:
-                _check_value(field, body, values, row)
+                _check_value(field, body, values, row, found)
+            except _SaidBeforeError:
+                pass
+            except MissingPackageError as error:
+                report.note(f"some values were only compared with their checksums: {error}")
             except CorruptStoreError as error:
-                report.add(error.message, **where, **error.where)
+                report.add(error.message, **{**where, **error.where})
 
 
-def _check_value(field: Field, body: memoryview, values: Values, row: int) -> None:
+def _check_value(
+    field: Field, body: memoryview, values: Values, row: int, found: FoundDictionaries
+) -> None:
     """Raise if a stored value is not what was written, or cannot be decompressed."""
     crc, compression = int(values.crc[row]), int(values.compression[row])
     raw_length = int(values.raw_length[row])
     if field.is_sequence:
-        sequences.check(body, int(values.items[row]), raw_length, crc, compression)
+        sequences.check(body, int(values.items[row]), raw_length, crc, compression, found)
         return
     if zlib.crc32(body) != crc:
         raise ChecksumError("the stored bytes are not what was written")
-    decompress(body, compression, raw_length)
+    decompress(body, compression, raw_length, found)
 
 
 def _groups(

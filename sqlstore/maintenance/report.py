@@ -79,6 +79,11 @@ class Report:
         """Add a fault."""
         self.faults.append(Fault(message, **where))
 
+    def note(self, message: str) -> None:
+        """Add a note, once."""
+        if message not in self.notes:
+            self.notes.append(message)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
         return {"clean": bool(self), **asdict(self)}

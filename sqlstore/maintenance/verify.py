@@ -14,6 +14,7 @@ from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
 from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
+from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, NO_COMMIT, CommitKind, check_readable, span
 from sqlstore.maintenance import check_index, check_log
@@ -71,6 +72,8 @@ class _Check:
         self._report = report
         self._commits: list[records.CommitRow] = []
         self._chunks: dict[str, records.ChunkRow] = {}
+        self._dictionaries = check_log.FoundDictionaries()
+        self._places: list[DictionaryPlace] = []
 
     def run(self) -> None:
         if self._index is not None:
@@ -92,6 +95,8 @@ class _Check:
         for link in progress(ordered, "verify", "commits"):
             self._check_commit(link, is_of.schema)
         if self._index is not None:
+            last = ordered[-1].trailer.number if ordered else 0
+            check_index.check_dictionaries(self._index, self._places, last, self._report)
             check_index.check_no_more(self._index, is_of.schema, self._report)
 
     def _links(self) -> Iterator[Link]:
@@ -221,7 +226,16 @@ class _Check:
             if trailer.kind == CommitKind.CREATE:
                 if trailer.number != 1:
                     self._report.add("only the first commit creates a store", chunk=link.chunk)
+            elif trailer.kind == CommitKind.DICTIONARY:
+                self._check_dictionary(link)
             elif check_readable(trailer, link.chunk):
-                batch = check_log.check_append(self._reader, schema, link, self._report)
+                batch = check_log.check_append(
+                    self._reader, schema, link, self._dictionaries, self._report
+                )
         if batch is not None and self._index is not None:
             check_index.check_rows(self._index, schema, trailer, batch, self._report)
+
+    def _check_dictionary(self, link: Link) -> None:
+        place = check_log.check_dictionary(self._reader, link, self._dictionaries, self._report)
+        if place is not None:
+            self._places.append(place)

@@ -14,6 +14,7 @@ from sqlstore.cache import locations
 from sqlstore.cache.locations import ABSENT, LOST, ROW_SIZE
 from sqlstore.cache.seals import seal, seals
 from sqlstore.compression import decompress, decompress_many
+from sqlstore.dictionaries import NO_DICTIONARIES, Dictionaries
 from sqlstore.errors import (
     ChecksumError,
     CorruptCacheError,
@@ -60,6 +61,8 @@ class FieldValues:
         When the stored bytes are compared with their checksum: ``"once"`` in this process for each
         value, ``"always"``, or ``"never"``. The seal of a row is checked once, except for
         ``"never"``.
+    dictionaries
+        Those of the store.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class FieldValues:
         rows: pa.Buffer,
         chunks: Chunks,
         verify: Verify = "once",
+        dictionaries: Dictionaries = NO_DICTIONARIES,
     ) -> None:
         self.field = field
         self._count = rows.size // ROW_SIZE
         self._chunks = chunks
         self._verify = verify
+        self._dictionaries = dictionaries
         self._table = np.frombuffer(rows, np.uint32).reshape(-1, 8)
         self._rows = memoryview(rows)
         self._maps = chunks.maps
@@ -138,8 +143,8 @@ class FieldValues:
         if not compression and length == raw_length:
             return data
         try:
-            return decompress(data, compression, raw_length)
-        except DecodeError as error:
+            return decompress(data, compression, raw_length, self._dictionaries)
+        except (DecodeError, ChecksumError, CorruptChunkError) as error:
             raise self._located(error, record, chunk, offset) from error
 
     def _row(self, record: int) -> tuple[int, ...]:
@@ -316,12 +321,12 @@ class FieldValues:
                 [data for data in datas if data is not None],
                 rows[:, locations.COMPRESSION].tolist(),
                 rows[:, locations.RAW_LENGTH].tolist(),
+                self._dictionaries,
             )
-        except DecodeError as error:
-            row = int(str(error.where["row"]))
+        except (DecodeError, ChecksumError, CorruptChunkError) as error:
+            row = int(str(error.where.pop("row")))
             chunk, offset = rows[row, : locations.OFFSET + 1].tolist()
-            plain = DecodeError(error.message)
-            raise self._located(plain, int(ids[row]), chunk, offset) from error
+            raise self._located(error, int(ids[row]), chunk, offset) from error
 
 
 class LostRecordError(CorruptCacheError):

@@ -9,7 +9,7 @@ from operator import itemgetter
 from sqlstore import sequences
 from sqlstore.cache import locations
 from sqlstore.cache.locations import LOST
-from sqlstore.errors import ChecksumError, DecodeError
+from sqlstore.errors import ChecksumError, CorruptChunkError, DecodeError
 from sqlstore.reading.field import FieldValues
 from sqlstore.sequences import ENTRY_SIZE, Footer
 from sqlstore.types import Buffer
@@ -80,6 +80,8 @@ class SequenceValues(FieldValues):
         data = self.piece(record, chunk, offset + start, end - start)
         check = self._verify != "never"
         try:
-            return sequences.unpacked(data, footer[first:stop], first, compression, check=check)
-        except (ChecksumError, DecodeError) as error:
+            return sequences.unpacked(
+                data, footer[first:stop], first, compression, self._dictionaries, check=check
+            )
+        except (ChecksumError, DecodeError, CorruptChunkError) as error:
             raise self._located(error, record, chunk, offset) from error

@@ -184,7 +184,9 @@ def main() -> int:
         make(root)
         with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
             for file in sorted(root.rglob("*")):
-                packed.write(file, file.relative_to(root))
+                name = file.relative_to(root)
+                if name.parts[0] != "cache":  # which is made anew by whoever reads
+                    packed.write(file, name)
     print(f"{target.name}: {target.stat().st_size} bytes")
     return 0
 
