@@ -1,4 +1,4 @@
-"""Where the caches of stores lie that are not ours: never in the home of who runs the tests."""
+"""What several test files share: places of caches, never in the home of who runs the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.small_records import ENOUGH, append, new_store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,3 +22,11 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of the private caches of one test, which is not there yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "private"))
     return tmp_path / "private" / "sqlstore"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with a dictionary for each of its two fields; not to be changed."""
+    path = new_store(tmp_path_factory.mktemp("trained") / "s")
+    append(path, 0, ENOUGH)
+    return path

@@ -41,14 +41,6 @@ from tests.small_records import (
 )
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store with a dictionary for each of its two fields; not to be changed."""
-    path = new_store(tmp_path_factory.mktemp("trained") / "s")
-    append(path, 0, ENOUGH)
-    return path
-
-
 @pytest.fixture
 def store(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "s")

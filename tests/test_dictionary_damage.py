@@ -18,17 +18,8 @@ from tests.small_records import (
     compressions,
     dictionaries,
     line_of,
-    new_store,
     parts_of,
 )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store with a dictionary for each of its two fields; not to be changed."""
-    path = new_store(tmp_path_factory.mktemp("trained") / "s")
-    append(path, 0, ENOUGH)
-    return path
 
 
 @pytest.fixture
