@@ -28,7 +28,7 @@ from benchmarks.measure import (
     formatted,
     interleaved,
     machine,
-    settle_folder,
+    sync_file,
     working_folder,
 )
 
@@ -141,7 +141,7 @@ def measure(folder: Path, records: Sequence[bytes], rounds: int) -> list[list[st
     """
     writes = {str(one): partial(write, folder, records, one) for one in COMPRESSIONS}
     written = interleaved(writes, rounds)
-    settle_folder(folder)
+    sync_file(folder)
     stores = {str(one): sqlstore.open(_place(folder, one)) for one in COMPRESSIONS}
     order = list(range(len(records)))
     random.Random(1).shuffle(order)

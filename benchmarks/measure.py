@@ -91,9 +91,9 @@ def working_folder(given: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def settle_folder(folder: Path) -> None:
-    """Sync a folder, so that what was removed from it does not slow down what comes next."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    """Make a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 import sqlstore
 from benchmarks.data import ARROW_SCHEMA, METADATA_TYPES
-from benchmarks.measure import formatted, machine, settle_folder, working_folder
+from benchmarks.measure import formatted, machine, sync_file, working_folder
 from benchmarks.reading.measures import cell
 from benchmarks.reading.memory import disk_bytes, warm_cache
 
@@ -157,7 +157,7 @@ def main(given: Sequence[str] | None = None) -> int:
         for count in options.counts:
             path = folder / str(count)
             seconds = write(path, count)
-            settle_folder(folder)
+            sync_file(folder)
             warm_cache(path)
             found = measure(path, options.rounds)
             disk = disk_bytes(path) / 1e6

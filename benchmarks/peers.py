@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.data import NAMES, Dataset, Row
-from benchmarks.measure import settle_folder
+from benchmarks.measure import sync_file
 from benchmarks.systems import (
     PACKED,
     FileColumns,
@@ -61,8 +61,8 @@ class GranularRows(System):
             "bool": struct.Struct("?").pack,
         }
         self.writer = granular.DatasetWriter(folder / "granular", self.spec, encoders)
-        settle_folder(folder / "granular")
-        settle_folder(folder)
+        sync_file(folder / "granular")
+        sync_file(folder)
 
     def sync(self) -> None:
         """Make everything durable: granular itself only flushes to the operating system."""
@@ -125,8 +125,8 @@ class _Lmdb(System):
         super().__init__(folder, data, batch)
         path = str(folder / "lmdb")
         self.environment = lmdb.open(path, map_size=_MAP_SIZE, max_dbs=2, writemap=False)
-        settle_folder(folder / "lmdb")
-        settle_folder(folder)
+        sync_file(folder / "lmdb")
+        sync_file(folder)
 
     def read(self) -> Iterator[Row]:
         with self.environment.begin() as transaction:
@@ -214,7 +214,7 @@ class _Hdf5(System):
         }
         self.written = self.end = 0
         self.sync()
-        settle_folder(folder)
+        sync_file(folder)
 
     def _dataset(self, name: str, kind: str, chunk: int) -> Any:
         return self.file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(chunk,))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import sqlstore
 from benchmarks.data import ARROW_SCHEMA, METADATA_TYPES, Dataset, Row
-from benchmarks.measure import settle_folder
+from benchmarks.measure import sync_file
 
 _LENGTH = struct.Struct("<I")
 PACKED = struct.Struct("<idq?B")
@@ -134,7 +134,7 @@ class _File(System):
         super().__init__(folder, data, batch)
         self.path = folder / "records"
         self.file = self.path.open("wb", buffering=0)
-        settle_folder(folder)
+        sync_file(folder)
 
     def sync(self) -> None:
         """Make everything durable."""

@@ -29,7 +29,7 @@ from benchmarks.measure import (
     formatted,
     interleaved,
     machine,
-    settle_folder,
+    sync_file,
     warm_memory,
     working_folder,
 )
@@ -72,7 +72,7 @@ class Group:
             return run(entry, place, self.data, self.batch, check=check)
         finally:
             shutil.rmtree(place)
-            settle_folder(folder)
+            sync_file(folder)
 
 
 def run(entry: Entry, folder: Path, data: Dataset, batch: int, *, check: bool) -> float:

@@ -202,7 +202,7 @@ def test_a_file_that_changes_or_goes_while_it_is_read_fails(
 
     def meanwhile(path: str, flags: int, *mode: int) -> int:
         if str(path).endswith("z.tar.gz"):
-            os.unlink(path)  # noqa: PTH108 - as somebody else would
+            Path(path).unlink()
         return real(path, flags, *mode)
 
     class Changing:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.data import NAMES, Dataset
+from benchmarks.measure import sync_file
 
 NAME = "metadata.parquet"
 
@@ -33,15 +34,6 @@ def records_below(folder: Path, below: int) -> NDArray[np.int64]:
     widths = pq.read_table(folder / NAME, columns=["width"])["width"]
     numbers: NDArray[np.int64] = np.flatnonzero(pc.less(widths, below).to_numpy())
     return numbers
-
-
-def sync_file(path: Path) -> None:
-    """Make a file durable, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:

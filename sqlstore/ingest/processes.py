@@ -117,7 +117,7 @@ class _Process:
             self.connection.send(message)
         except (BrokenPipeError, ConnectionResetError):
             return  # it has died, or is about to say why: that is heard
-        except Exception as error:
+        except Exception as error:  # pickling runs the code of whatever is pickled
             raise TypeError(f"{error}; {_IMPORTABLE}") from error
 
     def give(self, task: list[Entry]) -> None:

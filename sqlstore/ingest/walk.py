@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -86,7 +87,7 @@ class Walk:
     def _listed(self, folder: str) -> list[FolderItem | str]:
         """Return what is to be taken of one folder: files, and folders as their paths."""
         try:
-            with os.scandir(os.path.join(self.root, folder)) as found:  # noqa: PTH118
+            with os.scandir(Path(self.root, folder)) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:

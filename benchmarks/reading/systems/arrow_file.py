@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmarks.data import NAMES, Dataset
+from benchmarks.measure import sync_file
 from benchmarks.reading.protocol import Viewed
-from benchmarks.reading.sidecar import sync_file
 
 FILE = "records.arrow"
 _SCANNED = 1024

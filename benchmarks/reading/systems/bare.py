@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import Dataset
+from benchmarks.measure import sync_file
 from benchmarks.reading.protocol import Viewed
-from benchmarks.reading.sidecar import read_sidecar, records_below, sync_file, write_sidecar
+from benchmarks.reading.sidecar import read_sidecar, records_below, write_sidecar
 
 BODIES, BOUNDS = "bodies", "bounds.npy"
 _SCANNED = 1024

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.data import ARROW_SCHEMA, NAMES, Dataset
+from benchmarks.measure import sync_file
 from benchmarks.reading.protocol import Bodied
-from benchmarks.reading.sidecar import sync_file
 
 FILE = "records.h5"
 _LABEL = "S16"
