@@ -217,7 +217,9 @@ def same(found: Any, given: Any) -> bool:
     if isinstance(given, Mapping):
         return same(list(found.items()), list(given.items()))
     if isinstance(given, float):
-        return struct.pack("d", found) == struct.pack("d", given)
+        # In a tree one NaN is as another, as the page says; zeros keep their sign.
+        both_nan = math.isnan(found) and math.isnan(given)
+        return both_nan or struct.pack("d", found) == struct.pack("d", given)
     return bool(found == given)
 
 
