@@ -22,6 +22,9 @@ from benchmarks.reading.results import Group, Row
 from benchmarks.reading.rounds import Run, interleave
 from benchmarks.reading.sums import total
 
+_FRESH = 3
+"""How many times as many rounds what runs in fresh processes has."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -30,7 +33,9 @@ class Pace:
     Attributes
     ----------
     rounds
-        That count, of every measure but writing, which has half as many.
+        That count, of every measure but writing, which has half as many, and what is measured in
+        fresh processes, which has three times as many: those take half a second each, and differ
+        more from one to the next.
     patience
         Seconds after which a system is not run again for a measure.
     """
@@ -91,16 +96,18 @@ class _Session:
         filtering, others = self._taking_part("filter"), self._taking_part("open")
         kinds = dict.fromkeys(others, "open") | dict.fromkeys(filtering, "filter")
         opened = others | filtering
-        self._interleave("filter", {n: self._fresh(opened[n], kind) for n, kind in kinds.items()})
+        runs = {name: self._fresh(opened[name], kind) for name, kind in kinds.items()}
+        self._interleave("filter", runs, _FRESH)
         tables = self._taking_part("metadata")
-        self._interleave("metadata", {n: self._fresh(e, "metadata") for n, e in tables.items()})
+        runs = {name: self._fresh(entry, "metadata") for name, entry in tables.items()}
+        self._interleave("metadata", runs, _FRESH)
         return Group(len(self.data), self.data.size, list(self.rows.values()), self.failures)
 
     def _taking_part(self, group: str) -> dict[str, Entry]:
         return {e.name: e for e in self.entries if takes_part(e.system, group)}
 
-    def _interleave(self, what: str, runs: Mapping[str, Run]) -> None:
-        interleave(what, self.rows, runs, self.pace.rounds, self.pace.patience)
+    def _interleave(self, what: str, runs: Mapping[str, Run], times: int = 1) -> None:
+        interleave(what, self.rows, runs, times * self.pace.rounds, self.pace.patience)
 
     def _write_all(self) -> None:
         timed = self._taking_part("write")
