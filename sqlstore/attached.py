@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
-from sqlstore.cache import manifest
+import numpy as np
+
+from sqlstore.cache import manifest, removed
 from sqlstore.cache.chunks import ChunkFiles
 from sqlstore.cache.metadata import Mirror
 from sqlstore.caches import Cache
@@ -19,17 +21,21 @@ from sqlstore.errors import (
     CorruptChunkError,
     CorruptIndexError,
     CorruptStoreError,
+    ReadOnlyError,
     StoreClosedError,
 )
-from sqlstore.finder import Finder
+from sqlstore.finder import Finder, check_still_there
 from sqlstore.forks import ToldOfForks
 from sqlstore.index.records import CommitRow
 from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import Trailer
 from sqlstore.opening import NOTHING_SEEN, Opening, Seen
+from sqlstore.positions import NO_IDS, as_array
 from sqlstore.reading.chunks import Chunks, MappedChunks, ReadChunks
 from sqlstore.reading.dictionaries import StoredDictionaries
 from sqlstore.reading.field import FieldValues
 from sqlstore.schema import Schema
+from sqlstore.types import Ids
 
 ATTEMPTS: Final = 5
 """How often a cache is looked for: others may extend and remove its files at the same time."""
@@ -59,6 +65,8 @@ class Attached:
         records are seen; the old one is emptied then, and when the store is closed.
     seen
         What is visible.
+    deleted
+        The ids of the records that were deleted, ascending.
     """
 
     def __init__(
@@ -75,6 +83,8 @@ class Attached:
         self._reader = ChunkReader(how.root)
         self._chunks: Chunks | None = None
         self._mirror = Mirror(how.root, ())
+        self.deleted = NO_IDS
+        self._ids: range | Ids = range(0)
         self._dictionaries: StoredDictionaries | None = None
         self._values: dict[str, FieldValues] = {}
         self._encodings: dict[int, Encoding] = {}
@@ -105,13 +115,21 @@ class Attached:
         with self._mutex:
             if self._finder is None:
                 self._finder = Finder(self.how)
-                self._finder.see(self.seen.records)
+                self._finder.see(self.seen.records, len(self.ids()))
             return self._finder
 
     @property
     def next_record(self) -> int:
         """Return the id that the next record would get: those below it are visible."""
         return self.seen.records
+
+    def ids(self) -> range | Ids:
+        """Return the ids of all records that are visible."""
+        if len(self._ids) + len(self.deleted) != self.next_record:
+            self._ids = range(self.next_record)
+            if len(self.deleted):
+                self._ids = np.delete(as_array(self._ids), self.deleted)
+        return self._ids
 
     def refresh(self, up_to: int | None = None) -> None:
         """See the commits that have come since.
@@ -154,9 +172,11 @@ class Attached:
 
     def _see(self, last: CommitRow) -> None:
         finder = self._opened_finder()
+        finder.follow_schema()
         seen = finder.seen(last)
         self._attach_current(last, seen)
-        finder.see(seen.records)
+        self.schema = finder.schema
+        finder.see(seen.records, len(self.ids()))
 
     def _attach_current(self, last: CommitRow, seen: Seen) -> None:
         """Read from a cache that holds everything up to a commit, made if need be."""
@@ -190,6 +210,9 @@ class Attached:
                 self._mirror = (
                     self._mirror.extended(parts) if goes_on else Mirror(cache.edition, parts)
                 )
+                deleted = removed.load(cache.edition, cache.manifest.deleted)
+                self.deleted = deleted[: np.searchsorted(deleted, seen.records)]
+                self._ids = range(0)  # made anew when asked for
             self.cache, self.seen = cache, seen
             self._values = {}  # its files may be others now: what was checked is checked again
             before, self.raws = self.raws, {}
@@ -201,14 +224,23 @@ class Attached:
         in_memory = self.how.io == "memory"
         return MappedChunks(self.root, self.store, known, in_memory=in_memory)
 
-    def committed(self, number: int) -> None:
-        """Say that a writer of this store has made a commit.
+    def committed(self, trailer: Trailer) -> None:
+        """Say that a commit was made from here.
 
         It is looked up when something is read next: what may go wrong then must not look as if the
         commit had gone wrong.
         """
-        self._own_commit = number
-        self.raws.clear()
+        if not self._closed:
+            self._own_commit = trailer.number
+            self.raws.clear()
+
+    def check_writable(self) -> None:
+        """Raise unless commits can be made from here."""
+        if self.how.mode != "a":
+            raise ReadOnlyError(
+                f'{self.root} is open for reading; open it with mode="a" to append or edit'
+            )
+        check_still_there(self.root)
 
     def check_open(self) -> None:
         """Raise if the store has been closed; else see the own commits that have come since."""

@@ -19,19 +19,16 @@ from numpy.typing import NDArray
 
 from sqlstore import limits
 from sqlstore.batch import Block, Choose, FieldBlock, FieldEncoder, field_block, too_large
-from sqlstore.columns.base import is_bytes, is_text, plain_arrow
+from sqlstore.columns.base import is_bytes, is_text
 from sqlstore.encodings import Encodings
 from sqlstore.errors import EncodeError, SchemaError
+from sqlstore.given import Given, metadata_array, one_array, series_values
 from sqlstore.log.table import Values, no_values
-from sqlstore.schema import Column, Field, Schema
+from sqlstore.schema import Field, Schema
 from sqlstore.types import Buffer, SqlValue
 from sqlstore.view import View
 
-_Column: TypeAlias = "pa.Array | list[Any]"
-"""Plain Arrow values, or Python objects of any kind."""
-
-_Columns: TypeAlias = "dict[str, _Column]"
-_MISFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError)
+_Columns: TypeAlias = "dict[str, Given]"
 _TEXT_OR_BYTES = ("bytes", "utf8")
 
 
@@ -120,7 +117,7 @@ def _arrow_pieces(data: Any, schema: Schema, most: int) -> Iterator[tuple[_Colum
         for start in range(0, table.num_rows, most):
             part = table.slice(start, most)
             names = part.schema.names
-            yield {n: _one_array(part.column(n), n, schema) for n in names}, part.num_rows
+            yield {n: one_array(part.column(n), n, schema) for n in names}, part.num_rows
 
 
 def _tables(data: Any, most: int) -> Iterator[pa.Table]:
@@ -135,70 +132,10 @@ def _tables(data: Any, most: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _one_array(column: pa.ChunkedArray, name: str, schema: Schema) -> pa.Array:
-    """Return the plain values of a column as one array."""
-    try:
-        arrays = [plain(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
-        return arrays[0] if len(arrays) == 1 else pa.concat_arrays(map(_wide, arrays))
-    except _MISFIT as error:
-        raise _misfit(error, name, schema) from error
-
-
-def plain(array: pa.Array) -> pa.Array:
-    """Return plain values, also of a dictionary of views, which Arrow itself cannot decode."""
-    if pa.types.is_dictionary(array.type):
-        return plain(array.dictionary).take(array.indices)
-    return plain_arrow(array)
-
-
-def _wide(array: pa.Array) -> pa.Array:
-    """Return text and bytes with 64-bit offsets, so that joining them cannot overflow."""
-    wide = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
-    return array.cast(wide[array.type]) if array.type in wide else array
-
-
-def _misfit(error: Exception, name: str, schema: Schema) -> SchemaError:
-    """Return the error for a whole column that cannot be what the schema declares."""
-    if name in schema.fields:
-        return EncodeError(str(error), field=name)
-    return SchemaError(str(error), column=name)
-
-
 def _frame_pieces(frame: Any, schema: Schema, most: int) -> Iterator[tuple[_Columns, int]]:
     for start in range(0, len(frame), most):
         part = frame.iloc[start : start + most]
-        yield {name: _series(part[name], name, schema) for name in part.columns}, len(part)
-
-
-def _series(series: Any, name: str, schema: Schema) -> _Column:
-    """Return a column of a frame: objects as they are, everything else as Arrow has it."""
-    if series.dtype == object:
-        return _objects(series, is_field=name in schema.fields)
-    try:
-        array = _from_pandas(series, name, schema)
-    except _MISFIT as error:
-        raise _misfit(error, name, schema) from error
-    column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
-    return _one_array(column, name, schema)
-
-
-def _objects(series: Any, *, is_field: bool) -> _Column:
-    missing = series.isna().tolist()
-    values = [None if gone else v for v, gone in zip(series.tolist(), missing, strict=True)]
-    kinds = {type(value) for value in values if value is not None}
-    return pa.array(values, pa.large_binary()) if is_field and kinds == {bytes} else values
-
-
-def _from_pandas(series: Any, name: str, schema: Schema) -> pa.Array | pa.ChunkedArray:
-    """Return a column with Arrow's nulls for what pandas calls missing.
-
-    That NaN is missing is so for pandas only: in a column of floats it is kept as what it is. Where
-    pandas marks what is missing (`Float64`), it is missing.
-    """
-    is_float = isinstance(series.dtype, np.dtype) and series.dtype.kind == "f"
-    if is_float and name in schema.columns and schema.columns[name].kind.storage == "REAL":
-        return pa.array(series.to_numpy())
-    return pa.Array.from_pandas(series)
+        yield {name: series_values(part[name], name, schema) for name in part.columns}, len(part)
 
 
 def _halved(columns: _Columns, count: int, most_bytes: int) -> Iterator[tuple[_Columns, int]]:
@@ -210,7 +147,7 @@ def _halved(columns: _Columns, count: int, most_bytes: int) -> Iterator[tuple[_C
         yield columns, count
 
 
-def _size(column: _Column) -> int:
+def _size(column: Given) -> int:
     if isinstance(column, pa.Array):
         return int(column.nbytes)
     return sum(getattr(value, "nbytes", 0) or _length(value) for value in column)
@@ -224,7 +161,7 @@ def _block(
     columns: _Columns, count: int, schema: Schema, payload: Callable[..., FieldBlock], row: int
 ) -> Block:
     arrays = {
-        column.number: _metadata(column, columns.get(name), count, row)
+        column.number: metadata_array(column, columns.get(name), count, row)
         for name, column in schema.columns.items()
     }
     fields = {
@@ -237,39 +174,11 @@ def _block(
     return Block(count, fields, arrays, sql)
 
 
-def _metadata(column: Column, given: _Column | None, count: int, row: int) -> pa.Array:
-    if given is None:
-        array = pa.nulls(count, column.kind.arrow)
-    elif isinstance(given, list):
-        array = column.kind.build([_converted(v, column, row + i) for i, v in enumerate(given)])
-    else:
-        array = _accepted(given, column, row)
-    if array.null_count and not column.nullable:
-        first = row + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        raise SchemaError("a value is required", column=column.name, row=first)
-    return array
-
-
-def _accepted(given: pa.Array, column: Column, row: int) -> pa.Array:
-    try:
-        return column.kind.accept(given)
-    except _MISFIT as error:
-        message = f"{error} (in rows {row} to {row + len(given) - 1})"
-        raise SchemaError(message, column=column.name) from error
-
-
-def _converted(value: Any, column: Column, row: int) -> SqlValue:
-    try:
-        return None if value is None else column.kind.convert_cell(value)
-    except _MISFIT as error:
-        raise SchemaError(str(error), column=column.name, row=row) from error
-
-
 def _payload(
     encodings: Encodings,
     choose: Choose,
     field: Field,
-    given: _Column | None,
+    given: Given | None,
     count: int,
     row: int,
 ) -> FieldBlock:

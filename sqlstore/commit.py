@@ -63,6 +63,8 @@ class Committer:
     ----------
     schema
         The schema at the time it was opened; a commit under another is refused.
+    settings
+        What a commit says of the store that changes the schema; given that.
     usable
         Whether this process may commit; if not, `check_usable` says why.
     """
@@ -81,6 +83,7 @@ class Committer:
                 self._identity = identity.of_index(self._index, self._reader)
             opened.pop_all()
         self.schema = self._identity.schema
+        self.settings = self._identity.settings
         keeper = CacheKeeper(root, self._index, self._reader, self._identity)
         self._cache = CacheFollower(keeper)
         self._chunk: ChunkWriter | None = None
@@ -92,7 +95,7 @@ class Committer:
         _committers.add(self)
 
     def commit(self, staged: Staged, acknowledge: Callable[[Trailer], None]) -> None:
-        """Make records or a dictionary durable.
+        """Make what is staged durable.
 
         Parameters
         ----------
@@ -260,7 +263,7 @@ class Committer:
         trailer = Trailer(
             kind=staged.kind,
             skippable=staged.skippable,
-            schema_version=last.schema_version,
+            schema_version=last.number + 1 if staged.changes_schema else last.schema_version,
             number=last.number + 1,
             commit=uuid.uuid4(),
             previous=last.commit,

@@ -26,7 +26,7 @@ from sqlstore.reading import masks
 from sqlstore.reading.decode import decoded, stacked, value
 from sqlstore.reading.file import ValueFile
 from sqlstore.reading.masks import Items, Mask
-from sqlstore.schema import Field
+from sqlstore.schema import Column, Field, Schema
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
@@ -45,14 +45,33 @@ class Contents:
         self._source = source
         self._set_ids(ids, source.raws)
         self._names = names
-        schema = source.schema
-        self._fields = [f for name, f in schema.fields.items() if names is None or name in names]
-        self._columns = [c for name, c in schema.columns.items() if names is None or name in names]
+        self._schema: Schema | None = None
 
     def _set_ids(self, ids: range | Ids, raws: Mapping[str, Raw]) -> None:
         # What `raw` needs, made once: it is called a million times a second. And set at once, as
         # other threads may read meanwhile.
         self._reads = raws, ids if isinstance(ids, range) else ids.data, ids
+
+    @property
+    def _fields(self) -> list[Field]:
+        self._follow_schema()
+        return self._selected_fields
+
+    @property
+    def _columns(self) -> list[Column]:
+        self._follow_schema()
+        return self._selected_columns
+
+    def _follow_schema(self) -> None:
+        """Select of the schema as it is now: columns come and go, and are renamed."""
+        schema, names = self._source.schema, self._names
+        if schema is not self._schema:
+            if gone := [name for name in names or () if name not in schema.names]:
+                raise schema.unknown(gone)
+            fields, columns = schema.fields.items(), schema.columns.items()
+            self._selected_fields = [f for n, f in fields if names is None or n in names]
+            self._selected_columns = [c for n, c in columns if names is None or n in names]
+            self._schema = schema
 
     @property
     def ids(self) -> Ids:

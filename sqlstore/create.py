@@ -23,7 +23,7 @@ from sqlstore.log import files
 from sqlstore.log.chain import Link
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.segment import NO_COMMIT, CommitKind, Trailer, align
-from sqlstore.log.table import build_create
+from sqlstore.log.table import build_schema
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.schema import Column, Field, Schema, declare
 from sqlstore.store import Store, opened
@@ -129,7 +129,7 @@ def _begin(folder: Path, schema: Schema, chunk_size: int) -> None:
     """Write the first commit of the log, and the index that follows from it."""
     store = uuid.uuid4()
     settings = {"chunk_size": chunk_size, "library_version": __version__}
-    table = build_create(schema, settings)
+    table = build_schema(schema, settings)
     chunk = ChunkWriter.create(folder, store, 0)
     try:
         trailer = _first_trailer(chunk.size, table)

@@ -17,6 +17,7 @@ from sqlstore.errors import (
     CorruptChunkError,
     CorruptIndexError,
     QueryError,
+    RecordNotFoundError,
     StoreNotFoundError,
 )
 from sqlstore.index import records, versions
@@ -25,6 +26,7 @@ from sqlstore.index.records import CommitRow
 from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.opening import Opening, Seen
+from sqlstore.positions import is_among
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
@@ -51,7 +53,7 @@ class Finder:
     def __init__(self, how: Opening) -> None:
         root = how.root
         check_still_there(root)
-        self._seen_records = 0
+        self._seen_records = self._live = 0
         with contextlib.ExitStack() as opened:
             index = recover.open_index_to_read(root, mapped=how.io == "mmap")
             self._index = opened.enter_context(contextlib.closing(index))
@@ -59,15 +61,25 @@ class Finder:
             self._reader = reader
             versions.check(self._index)
             recover.refuse_behind(self._index, reader)
-            self.identity = self._identity()
-            self.caches = CacheKeeper(root, self._index, reader, self.identity)
-            self._queries = Queries(self._index, self.schema, 0)
+            self._know()
             opened.pop_all()
 
     @property
     def schema(self) -> Schema:
         """Return the fields and metadata columns."""
         return self.identity.schema
+
+    def follow_schema(self) -> None:
+        """Know the schema that the index has now."""
+        if records.store(self._index).schema_version != self.schema.version:
+            self._know()
+
+    def _know(self) -> None:
+        """Learn what the store is, and set up what depends on that."""
+        self.identity = self._identity()
+        self.caches = CacheKeeper(self._index.path.parent, self._index, self._reader, self.identity)
+        self._queries = Queries(self._index, self.schema, self._seen_records)
+        self.__dict__.pop("expressions", None)
 
     def _identity(self) -> identity.Identity:
         try:
@@ -96,9 +108,9 @@ class Finder:
         records_then = last.first_record + last.records
         return Seen(last.number, commit, records_then, last.chunk, last.offset)
 
-    def see(self, n_records: int) -> None:
-        """Hide records with this id or above."""
-        self._seen_records = n_records
+    def see(self, n_records: int, n_live: int) -> None:
+        """Hide records with this id or above; tell how many there are below it."""
+        self._seen_records, self._live = n_records, n_live
         self._queries.pin(n_records)
 
     @cached_property
@@ -138,15 +150,43 @@ class Finder:
             By record id.
         """
         if _is_text(terms, "a, b DESC"):
-            ids, ranks = self._queries.ranks(terms[0], parameters)
+            ids, ranks = self._queries.ranks(terms[0], parameters, self._live)
         else:
             _refuse_parameters(parameters)
-            ids, ranks = self.expressions.ranks(tuple(terms), self._seen_records)
+            ids, ranks = self.expressions.ranks(tuple(terms), self._live)
         if len(ids) and not (ids.min() >= 0 and ids.max() < self._seen_records):
             raise self._senseless()
         by_id = np.zeros(self._seen_records, np.int64)
         by_id[ids] = ranks
         return by_id
+
+    def values(self, ids: Ids, terms: Mapping[str, Any]) -> list[list[Any]]:
+        """Return what SQLAlchemy expressions give for records, as SQLite stores it.
+
+        Parameters
+        ----------
+        ids
+            The records.
+        terms
+            The expressions by name, for the message of an error.
+
+        Returns
+        -------
+        list of list
+            For every expression a value per record, in the order of the ids.
+
+        Raises
+        ------
+        RecordNotFoundError
+            A record is not there any more.
+        """
+        rows = self.expressions.values(terms)
+        found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        gone = ids[~is_among(ids, found)]
+        if len(gone):
+            raise RecordNotFoundError("the record was deleted", record=int(gone[0]))
+        chosen = [rows[place] for place in np.searchsorted(found, ids).tolist()]
+        return [[row[position] for row in chosen] for position in range(1, len(terms) + 1)]
 
     def _senseless(self) -> CorruptIndexError:
         return CorruptIndexError(

@@ -1,13 +1,15 @@
 """What a store is: its uuid, schema and settings, as the log says.
 
 The index has them too, for people and for SQL. But the index may be damaged, and what is written
-under a wrong schema would carry that damage into the log; so the first commit is asked.
+under a wrong schema would carry that damage into the log; so the commit is asked that made the
+store, or that last changed its schema.
 """
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.index import records
@@ -15,13 +17,13 @@ from sqlstore.index.engine import Index
 from sqlstore.log import table
 from sqlstore.log.chain import Link
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import NO_COMMIT, CommitKind, Trailer
+from sqlstore.log.segment import NO_COMMIT, SCHEMA_KINDS, CommitKind, Trailer
 from sqlstore.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the first commit of a store says.
+    """What the log says of a store.
 
     Attributes
     ----------
@@ -43,30 +45,45 @@ class Identity:
     library_version: str
     created_at: int
 
+    def settings(self, schema: Schema) -> dict[str, Any]:
+        """Return what a commit that changes the schema says of the store beside it."""
+        return {
+            "chunk_size": self.chunk_size,
+            "library_version": self.library_version,
+            "created_at": self.created_at,
+            "next_column": schema.next_column,
+        }
+
 
 def of_link(reader: ChunkReader, link: Link) -> Identity:
-    """Return what the first commit says.
+    """Return what a commit says that creates a store or changes its schema.
 
     Raises
     ------
     CorruptChunkError
-        It is damaged, or does not create a store.
+        It is damaged, or does neither.
     """
     header = reader.header(link.chunk)
     return _identity(reader, link.chunk, link.trailer, header.store)
 
 
 def of_index(index: Index, reader: ChunkReader) -> Identity:
-    """Return what the first commit says, which the index says the place of."""
-    row = records.first_commit(index)
+    """Return what the commit says that the schema is from, which the index says the place of."""
+    version = records.store(index).schema_version
+    row = records.commit(index, version or 1)
+    if row is None:
+        raise CorruptIndexError(
+            f"{index.path} lacks commit {version or 1}; run `sqlstore rebuild {index.path.parent}`"
+        )
     name, trailer = trailer_of(index, reader, row)
-    if trailer.number != 1 or trailer.previous != NO_COMMIT:
+    is_first = trailer.previous == NO_COMMIT
+    if is_first != (version == 0) or trailer.schema_version != version:
         raise _not_this_commit(index, row)
     return _identity(reader, name, trailer, reader.header(name).store)
 
 
 def as_index_says(index: Index) -> Identity:
-    """Return what the index says, to read what can be read if the first commit is damaged."""
+    """Return what the index says, to read what can be read if that commit is damaged."""
     row = records.store(index)
     return Identity(
         records.parsed_uuid(row.uuid, index.path),
@@ -104,16 +121,15 @@ def trailer_of(index: Index, reader: ChunkReader, row: records.CommitRow) -> tup
 
 
 def _identity(reader: ChunkReader, name: str, trailer: Trailer, store: uuid.UUID) -> Identity:
-    if trailer.kind != CommitKind.CREATE:
-        raise table.not_a_create(name, trailer.table_start)
-    batch = reader.table(name, trailer)
-    schema, settings = table.parse_create(batch, name, trailer.table_start)
+    if trailer.kind not in {CommitKind.CREATE, *SCHEMA_KINDS}:
+        raise table.not_a_schema(trailer, name)
+    schema, settings = table.parse_schema(reader.table(name, trailer), trailer, name)
     return Identity(
         store,
         schema,
         int(settings["chunk_size"]),
         str(settings["library_version"]),
-        trailer.committed_at,
+        int(settings.get("created_at", trailer.committed_at)),
     )
 
 

@@ -12,6 +12,7 @@ from sqlstore.log import mounts
 from sqlstore.log.segment import NO_COMMIT
 from sqlstore.reading.field import VERIFY, Verify
 
+Mode: TypeAlias = Literal["r", "a"]
 Io: TypeAlias = Literal["mmap", "pread", "memory"]
 _IO: Final = ("mmap", "pread", "memory")
 
@@ -30,12 +31,15 @@ class Opening:
         When stored bytes are compared with their checksums.
     encodings
         Those that the store's fields may have.
+    mode
+        ``"r"`` to read, ``"a"`` to append and to edit as well.
     """
 
     root: Path
     io: Io
     verify: Verify
     encodings: Encodings
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Seen:
 NOTHING_SEEN: Final = Seen(0, NO_COMMIT, 0, 0, 0)
 
 
-def opening(root: Path, io: str | None, verify: str, encodings: Encodings) -> Opening:
+def opening(root: Path, io: str | None, verify: str, encodings: Encodings, mode: Mode) -> Opening:
     """Return how to open a store; without ``io``, as fits the file system that it lies on.
 
     Raises
@@ -76,4 +80,4 @@ def opening(root: Path, io: str | None, verify: str, encodings: Encodings) -> Op
         raise ValueError(f"io is one of {', '.join(_IO)}, not {io!r}")
     if verify not in VERIFY:
         raise ValueError(f"verify is one of {', '.join(VERIFY)}, not {verify!r}")
-    return Opening(root, cast("Io", io), cast("Verify", verify), encodings)
+    return Opening(root, cast("Io", io), cast("Verify", verify), encodings, mode)

@@ -101,6 +101,6 @@ def view_again(
     return make(_shared_source(source), _ids_again(chosen), names)
 
 
-def store_again(make: Callable[..., Any], source: SourceState, mode: str) -> Any:
+def store_again(make: Callable[..., Any], source: SourceState) -> Any:
     """Return the store that was pickled."""
-    return make(_source_again(source), mode)
+    return make(_source_again(source))

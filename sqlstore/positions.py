@@ -9,12 +9,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sqlstore.errors import RecordNotFoundError
 from sqlstore.small import largest
 from sqlstore.types import Ids
 
 Positions: TypeAlias = "ArrayLike | slice"
 
 
+NO_IDS: Final[Ids] = np.empty(0, np.int64)
 _INT64: Final = np.dtype(np.int64)
 
 
@@ -23,6 +25,41 @@ def as_array(ids: range | Ids) -> Ids:
     if isinstance(ids, range):
         return np.arange(ids.start, ids.stop, ids.step, dtype=np.int64)
     return ids
+
+
+def is_among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
+    """Return for each id whether it is one of others, which are ascending."""
+    if not len(ascending):
+        return np.zeros(len(ids), bool)
+    place = np.searchsorted(ascending, ids)
+    place[place == len(ascending)] = 0
+    found: NDArray[np.bool_] = ascending[place] == ids
+    return found
+
+
+def refuse_deleted(ids: range | Ids, deleted: Ids) -> None:
+    """Raise if one of these records was deleted.
+
+    Parameters
+    ----------
+    deleted
+        The ids of all deleted records, ascending.
+
+    Raises
+    ------
+    RecordNotFoundError
+        One was.
+    """
+    if not len(deleted) or not len(ids):
+        return
+    if isinstance(ids, range):
+        low, high = np.searchsorted(deleted, [min(ids[0], ids[-1]), max(ids[0], ids[-1]) + 1])
+        inside = deleted[low:high]
+        gone = inside[(inside - ids.start) % ids.step == 0]
+    else:
+        gone = ids[is_among(ids, deleted)]
+    if len(gone):
+        raise RecordNotFoundError("the record was deleted", record=int(gone[0]))
 
 
 def ids_at(ids: range | Ids, positions: Positions) -> Ids:

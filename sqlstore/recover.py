@@ -152,7 +152,7 @@ def settle(
             offset=link.trailer.table_end,
         )
     for link in missing:
-        _roll_forward(index, schema, reader, link)
+        schema = _roll_forward(index, schema, reader, link)
     known = records.last_commit(index).number
     if known < text.last:
         raise IndexBehindLogError(
@@ -200,8 +200,8 @@ def _missing_links(
     return chain.follow(links, last.number, records.parsed_uuid(last.uuid, index.path))
 
 
-def _roll_forward(index: Index, schema: Schema, reader: ChunkReader, link: Link) -> None:
-    """Do what the writer of a commit could not do any more."""
+def _roll_forward(index: Index, schema: Schema, reader: ChunkReader, link: Link) -> Schema:
+    """Do what the writer of a commit could not do any more; return the schema after it."""
     path = files.chunk_path(reader.root, link.chunk)
     descriptor = files.open_to_append(path)
     try:
@@ -210,5 +210,6 @@ def _roll_forward(index: Index, schema: Schema, reader: ChunkReader, link: Link)
         files.close(descriptor)
     files.sync_folder(path.parent)
     with index.transaction():
-        insert_from_log(index, schema, reader, link.chunk, link.trailer, sealed=True)
+        schema = insert_from_log(index, schema, reader, link.chunk, link.trailer, sealed=True)
         index.commit()
+    return schema

@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import checksum
-from sqlstore.errors import CorruptChunkError, CorruptIndexError
+from sqlstore.errors import CorruptChunkError, CorruptIndexError, RecordNotFoundError
 from sqlstore.identity import Identity
-from sqlstore.index import records
+from sqlstore.index import alter, changes, records
 from sqlstore.index.engine import Index
 from sqlstore.limits import FORMAT_VERSION
-from sqlstore.log import dictionary, table
+from sqlstore.log import dictionary, edits, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import Edit
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer, check_readable
 from sqlstore.log.table import Values
@@ -138,6 +139,26 @@ def insert_dictionary(index: Index, place: DictionaryPlace) -> None:
     records.insert_dictionary(index, records.DictionaryRow(*dictionary.row_of(place)))
 
 
+def edit_records(index: Index, schema: Schema, edit: Edit) -> None:
+    """Update or delete rows of records as a commit says.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        A constraint does not allow it.
+    RecordNotFoundError
+        A record is not there.
+    """
+    if edit.kind == CommitKind.DELETE:
+        changes.delete_records(index, schema, edit.ids)
+        return
+    columns = [c for c in schema.columns.values() if c.number in edit.columns]
+    values = [c.kind.to_sql(edit.columns[c.number]) for c in columns]
+    names = [c.name for c in columns]
+    change = changes.rekey_records if schema.key in names else changes.update_records
+    change(index, names, values, edit.ids)
+
+
 def insert_commit(
     index: Index, trailer: Trailer, name: str, chunk_uuid: str, *, sealed: bool
 ) -> None:
@@ -169,8 +190,18 @@ def insert_from_log(
     trailer: Trailer,
     *,
     sealed: bool,
-) -> None:
+) -> Schema:
     """Insert a commit that so far is only in the log.
+
+    Parameters
+    ----------
+    schema
+        As it was before the commit.
+
+    Returns
+    -------
+    Schema
+        As it is after it.
 
     Raises
     ------
@@ -186,22 +217,35 @@ def insert_from_log(
             "only the first commit creates a store", chunk=name, offset=trailer.table_end
         )
     try:
-        is_known = check_readable(trailer, name)
-        if is_known and trailer.kind == CommitKind.DICTIONARY:
-            table_of_one = reader.table(name, trailer)
-            insert_dictionary(index, dictionary.parse(table_of_one, trailer, name))
-        elif is_known:
-            batch = reader.table(name, trailer)
-            columns = sql_columns(batch, schema)
-            insert_append(index, schema, trailer, all_values(batch, schema), columns)
+        if check_readable(trailer, name):
+            schema = _insert_rows(index, schema, reader.table(name, trailer), trailer, name)
         insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
-    except sqlite3.IntegrityError as error:
+    except (sqlite3.IntegrityError, RecordNotFoundError) as error:
         raise CorruptIndexError(
             f"commit {trailer.number} does not fit the rows that are there ({error}); "
             "run `sqlstore rebuild`",
             chunk=name,
             offset=trailer.table_end,
         ) from error
+    return schema
+
+
+def _insert_rows(
+    index: Index, schema: Schema, batch: pa.RecordBatch, trailer: Trailer, name: str
+) -> Schema:
+    """Do what the table of a commit says, and return the schema after it."""
+    match trailer.kind:
+        case CommitKind.APPEND:
+            columns = sql_columns(batch, schema)
+            insert_append(index, schema, trailer, all_values(batch, schema), columns)
+        case CommitKind.UPDATE | CommitKind.DELETE:
+            edit_records(index, schema, edits.parse(batch, trailer, name))
+        case CommitKind.DICTIONARY:
+            insert_dictionary(index, dictionary.parse(batch, trailer, name))
+        case _:
+            before, (schema, _) = schema, table.parse_schema(batch, trailer, name)
+            alter.change(index, before, schema)
+    return schema
 
 
 def all_values(batch: pa.RecordBatch, schema: Schema) -> dict[int, Values]:

@@ -98,13 +98,16 @@ class Schema:
     key
         The metadata column that is unique, or None.
     version
-        Counts the commits that changed the schema.
+        Number of the commit that last changed the schema; 0 if none did since the store was made.
+    next_column
+        The number that the next metadata column gets.
     """
 
     fields: Mapping[str, Field]
     columns: Mapping[str, Column]
     key: str | None = None
     version: int = 0
+    next_column: int = field(default=0, compare=False)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -133,6 +136,24 @@ class Schema:
             raise UnknownNameError(
                 f"{name!r} is a metadata column, not a field; "
                 f"fields are {', '.join(self.fields) or '-'}"
+            ) from None
+
+    def column(self, name: str) -> Column:
+        """Return the metadata column of this name.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        """
+        try:
+            return self.columns[name]
+        except KeyError:
+            if name not in self.fields:
+                raise self.unknown([name]) from None
+            raise UnknownNameError(
+                f"{name!r} is a field, not a metadata column; "
+                f"metadata columns are {', '.join(self.columns) or '-'}"
             ) from None
 
     def unknown(self, names: Iterable[str]) -> UnknownNameError:
@@ -176,10 +197,75 @@ def declare(
             for number, (name, given) in enumerate(metadata.items())
         },
         key,
+        next_column=len(metadata),
     )
     if key is not None:
         _check_key(schema, key)
     return schema
+
+
+def with_column(before: Schema, name: str, given: str | pa.DataType | Column) -> Schema:
+    """Return a schema with one more metadata column, which the records that are there lack.
+
+    Raises
+    ------
+    SchemaError
+        The name or type is not valid, or the column may not be missing.
+    """
+    _check_names([*before.names, name])
+    column = _column(name, before.next_column, given, is_key=False)
+    if not column.nullable:
+        raise SchemaError("the records that are there have no value of it", column=name)
+    columns = {**before.columns, name: column}
+    return replace(before, columns=columns, next_column=before.next_column + 1)
+
+
+def without_column(before: Schema, name: str) -> Schema:
+    """Return a schema without a metadata column.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    SchemaError
+        It is the key, or all that the schema has.
+    """
+    gone = before.column(name)
+    if name == before.key:
+        raise SchemaError("the key cannot be dropped", column=name)
+    if len(before.names) == 1:
+        raise SchemaError("a store needs at least one field or metadata column", column=name)
+    columns = {n: c for n, c in before.columns.items() if c is not gone}
+    return replace(before, columns=columns)
+
+
+def with_renamed(before: Schema, name: str, new_name: str) -> Schema:
+    """Return a schema in which a metadata column has another name."""
+    column = before.column(name)
+    _check_names([*(before.names - {name}), new_name])
+    columns = {
+        (new_name if n == name else n): replace(column, name=new_name) if n == name else c
+        for n, c in before.columns.items()
+    }
+    return replace(before, columns=columns, key=new_name if name == before.key else before.key)
+
+
+def with_index(before: Schema, name: str, *, is_indexed: bool) -> Schema:
+    """Return a schema in which a metadata column has an SQL index, or has none.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    SchemaError
+        That is so already, or the column is the key.
+    """
+    column = before.column(name)
+    if name == before.key:
+        raise SchemaError("the key has an index of its own, always", column=name)
+    if column.index == is_indexed:
+        raise SchemaError(f"there is {'an' if is_indexed else 'no'} index already", column=name)
+    return replace(before, columns={**before.columns, name: replace(column, index=is_indexed)})
 
 
 def _field(

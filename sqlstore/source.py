@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from sqlstore.attached import ATTEMPTS, Attached
 from sqlstore.cache import locations
-from sqlstore.cache.segments import table_of
+from sqlstore.cache.segments import edit_of, table_of
 from sqlstore.encodings import Encoding
 from sqlstore.errors import CorruptCacheError, MissingChunkError, RecordNotFoundError
 from sqlstore.finder import check_still_there
-from sqlstore.positions import as_array
+from sqlstore.log.edits import EDITS
+from sqlstore.positions import as_array, refuse_deleted
 from sqlstore.reading.bodies import NO_BODIES, Bodies
 from sqlstore.reading.field import FieldValues, LostRecordError, Place
 from sqlstore.reading.sequence import SequenceValues
@@ -98,6 +99,7 @@ class Source(Attached):
             raise RecordNotFoundError("there is no such record", record=int(ids[0]))
         if self.cache.manifest.lost and self._refuse_lost(as_array(ids)):
             raise CorruptCacheError("a segment table that was damaged is not any more")
+        refuse_deleted(ids, self.deleted)
         return self._mirror.columns(ids, columns)
 
     def _field(self, field: Field) -> FieldValues:
@@ -110,7 +112,8 @@ class Source(Attached):
                 raise RecordNotFoundError("there are no records")
             rows = locations.load(self.cache.edition, field.number, self.seen.records)
             kind = SequenceValues if field.is_sequence else FieldValues
-            loaded = kind(field, rows, self._chunks, self.how.verify, self._dictionaries)
+            how = self._chunks, self.how.verify, self._dictionaries, self.deleted
+            loaded = kind(field, rows, *how)
             self._values[field.name] = loaded
             if not field.is_sequence:
                 self.raws[field.name] = loaded.raw
@@ -145,7 +148,9 @@ class Source(Attached):
         """
         mended = False
         for place in () if self.cache is None else self.cache.manifest.lost:
-            if np.any((ids >= place.first_record) & (ids < place.first_record + place.records)):
-                table_of(self._reader, place)
+            # An edit may be of any record before it; nobody knows of which.
+            first = 0 if place.kind in EDITS else place.first_record
+            if np.any((ids >= first) & (ids < place.first_record + place.records)):
+                table_of(self._reader, place), edit_of(self._reader, place)
                 mended = True
         return mended

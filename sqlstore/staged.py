@@ -1,11 +1,12 @@
-"""What a commit brings, on its way into a chunk and into the index: records, or a dictionary."""
+"""What a commit brings, on its way into a chunk and into the index."""
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -13,14 +14,15 @@ import pyarrow as pa
 from sqlstore import replay
 from sqlstore.batch import Block, duplicate_key
 from sqlstore.errors import CorruptIndexError, SchemaError, SqlstoreError, StoreBusyError
-from sqlstore.index import records
+from sqlstore.index import alter, records
 from sqlstore.index.engine import Index
-from sqlstore.log import dictionary
+from sqlstore.log import dictionary, edits
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import Edit
 from sqlstore.log.segment import TRAILER_SIZE, CommitKind, Trailer, align
-from sqlstore.log.table import Values, build_append
+from sqlstore.log.table import Values, build_append, build_schema
 from sqlstore.schema import Schema
-from sqlstore.types import Buffer
+from sqlstore.types import Buffer, SqlValue
 
 
 class Staged(ABC):
@@ -32,13 +34,16 @@ class Staged(ABC):
         As in its trailer.
     count
         How many records it appends.
+    changes_schema
+        Whether there is another schema after it.
     bodies_end, table
         Where the bodies end, and the segment table, once it is laid out.
     """
 
-    kind: ClassVar[CommitKind]
+    kind: CommitKind
     skippable: ClassVar[bool] = False
     count: int = 0
+    changes_schema: bool = False
     bodies_end: int
     table: pa.Buffer
 
@@ -51,9 +56,9 @@ class Staged(ABC):
     def lay_out(self, start: int) -> None:
         """Take its place in a chunk, from an offset on."""
 
-    @abstractmethod
     def bodies(self) -> Iterable[Buffer]:
         """Return its bodies, in order."""
+        return ()
 
     @abstractmethod
     def insert(self, index: Index, trailer: Trailer) -> None:
@@ -101,19 +106,104 @@ class StagedAppend(Staged):
         schema = self._schema
         if schema.key is not None:
             position = list(schema.columns).index(schema.key)
-            seen = set()
-            for row, key in enumerate(self._block.sql[position]):
-                other = records.id_of_key(index, schema.key, key)
-                if other is not None or key in seen:
-                    where = {} if other is None else {"record": other}
-                    return duplicate_key(schema, key, row=row, **where)
-                seen.add(key)
+            twice = _key_twice(index, schema, self._block.sql[position])
+            if twice is not None:
+                row, key, where = twice
+                return duplicate_key(schema, key, row=row, **where)
         if "records.id" in str(error) or "blobs." in str(error):
             return CorruptIndexError(
                 f"the index has rows of records that were never committed ({error}); "
                 f"run `sqlstore rebuild {index.path.parent}`"
             )
         return SchemaError(f"the store does not allow these records: {error}")
+
+
+class StagedEdit(Staged):
+    """Other values of metadata columns for records that are there, or their deletion."""
+
+    def __init__(self, edit: Edit, schema: Schema) -> None:
+        self.kind = edit.kind
+        self._edit = edit
+        self._schema = schema
+        self.table = edits.build(edit.ids, edit.columns)
+
+    def lay_out(self, start: int) -> None:
+        """Take its place in a chunk, from an offset on."""
+        self.bodies_end = start
+
+    def insert(self, index: Index, _: Trailer) -> None:
+        """Change the rows of the records."""
+        replay.edit_records(index, self._schema, self._edit)
+
+    def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
+        """Return the error that says which record a constraint does not allow."""
+        schema, edit = self._schema, self._edit
+        if schema.key is not None and schema.columns[schema.key].number in edit.columns:
+            column = schema.columns[schema.key]
+            keys = column.kind.to_sql(edit.columns[column.number])
+            twice = _key_twice(index, schema, keys, edit.ids.tolist())
+            if twice is not None:
+                _, key, where = twice
+                return duplicate_key(schema, key, **where)
+        return SchemaError(f"the store does not allow these values: {error}")
+
+
+def _key_twice(
+    index: Index, schema: Schema, keys: Sequence[SqlValue], ids: Sequence[int] = ()
+) -> tuple[int, SqlValue, dict[str, int]] | None:
+    """Return which of some new keys is there already, or among them twice, and where it is.
+
+    Parameters
+    ----------
+    ids
+        The records that get the keys, and lose those that they have.
+    """
+    seen, own = set(), set(ids)
+    for row, key in enumerate(keys):
+        other = records.id_of_key(index, schema.key or "", key)
+        if other is not None and other not in own:
+            return row, key, {"record": other}
+        if key in seen:
+            return row, key, {}
+        seen.add(key)
+    return None
+
+
+class StagedSchema(Staged):
+    """Another schema.
+
+    Parameters
+    ----------
+    kind
+        What is changed.
+    before, after
+        The schemas; that of ``after`` gets its version when it is committed.
+    settings
+        What the commit says of the store beside it.
+    """
+
+    changes_schema = True
+
+    def __init__(
+        self, kind: CommitKind, before: Schema, after: Schema, settings: Mapping[str, object]
+    ) -> None:
+        self.kind = kind
+        self._before = before
+        self._after = after
+        self.table = build_schema(after, settings)
+
+    def lay_out(self, start: int) -> None:
+        """Take its place in a chunk, from an offset on."""
+        self.bodies_end = start
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
+        """Alter the tables."""
+        after = dataclasses.replace(self._after, version=trailer.schema_version)
+        alter.change(index, self._before, after)
+
+    def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
+        """Return that a constraint does not allow it."""
+        return SchemaError(f"{index.path} does not allow another schema: {error}")
 
 
 class StagedDictionary(Staged):

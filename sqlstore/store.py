@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
@@ -13,22 +14,22 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import limits, pickling
+from sqlstore import edits, limits, pickling
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
     SqlstoreError,
 )
-from sqlstore.finder import all_bound, check_still_there
+from sqlstore.finder import all_bound
 from sqlstore.index.engine import INDEX_NAME
 from sqlstore.log import files
-from sqlstore.log.segment import Trailer
+from sqlstore.log.segment import CommitKind
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.opening import Io, opening
 from sqlstore.reading.field import Verify
-from sqlstore.schema import Schema
+from sqlstore.schema import Column, Schema, with_index, with_renamed, without_column
 from sqlstore.source import Source
 from sqlstore.types import Ids, StrPath
 from sqlstore.view import View
@@ -51,25 +52,25 @@ class Store(View):
     path
         The folder.
     mode
-        ``"r"`` to read, ``"a"`` to append as well.
+        ``"r"`` to read, ``"a"`` to append and to edit as well.
     """
 
-    def __init__(self, source: Source, mode: Literal["r", "a"] = "r") -> None:
-        super().__init__(source, range(source.next_record))
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, source.ids())
         self.path = source.root
-        self.mode = mode
+        self.mode = source.how.mode
         self._closed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what another process needs to read the store as it is seen here."""
         self._source.check_open()
-        return pickling.store_again, (Store, pickling.source_state(self._source), self.mode)
+        return pickling.store_again, (Store, pickling.source_state(self._source))
 
     def _record_ids(self) -> range | Ids:
         self._source.check_open()
         raws = self._source.raws
         if self._reads[0] is not raws:
-            self._set_ids(range(self._source.next_record), raws)
+            self._set_ids(self._source.ids(), raws)
         return super()._record_ids()
 
     def __enter__(self) -> Store:
@@ -90,6 +91,7 @@ class Store(View):
     @property
     def schema(self) -> Schema:
         """Return the fields and metadata columns."""
+        self._source.check_open()
         return self._source.schema
 
     @property
@@ -182,21 +184,15 @@ class Store(View):
             The store was opened for reading.
         """
         self._source.check_open()
-        if self.mode != "a":
-            raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="a" to append')
-        check_still_there(self.path)
+        self._source.check_writable()
         return Writer(
             self.path,
-            self._on_commit,
+            self._source.committed,
             self._source.how.encodings,
             commit_records=commit_records,
             commit_bytes=commit_bytes,
             commit_seconds=commit_seconds,
         )
-
-    def _on_commit(self, trailer: Trailer) -> None:
-        if not self._closed:
-            self._source.committed(trailer.number)
 
     def extend(self, records: Any) -> Ids:
         """Append many records and commit them.
@@ -227,6 +223,58 @@ class Store(View):
                     error.committed = writer.ids
                 raise
             return writer.ids
+
+    def add_column(
+        self, name: str, declared: str | pa.DataType | Column, values: Any = None
+    ) -> None:
+        """Add a metadata column.
+
+        Parameters
+        ----------
+        name
+            Of the column.
+        declared
+            Its type, or a `Column`, as in `create`; the value may be missing.
+        values
+            As in `update`: one value for all records, or an array with a value for each. By default
+            all are missing.
+
+        Raises
+        ------
+        SchemaError
+            The name or type is not valid, or a value does not fit.
+        """
+        edits.add_column(self._source, name, declared, values)
+
+    def drop_column(self, name: str) -> None:
+        """Drop a metadata column and its values.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such column.
+        SchemaError
+            It is the key.
+        """
+        self._change(CommitKind.DROP_COLUMN, partial(without_column, name=name))
+
+    def rename_column(self, name: str, new_name: str) -> None:
+        """Give a metadata column another name."""
+        change = partial(with_renamed, name=name, new_name=new_name)
+        self._change(CommitKind.RENAME_COLUMN, change)
+
+    def create_index(self, column: str) -> None:
+        """Make an SQL index on a metadata column, so that filters by it need not look at all."""
+        change = partial(with_index, name=column, is_indexed=True)
+        self._change(CommitKind.CREATE_INDEX, change)
+
+    def drop_index(self, column: str) -> None:
+        """Drop the SQL index of a metadata column."""
+        change = partial(with_index, name=column, is_indexed=False)
+        self._change(CommitKind.DROP_INDEX, change)
+
+    def _change(self, kind: CommitKind, change: Callable[[Schema], Schema]) -> None:
+        edits.change_schema(self._source, kind, change)
 
     def verify(self) -> Report:
         """Check every stored byte, every commit and every index row against each other.
@@ -268,7 +316,7 @@ def open(
         The folder.
     mode
         ``"r"`` to read: nothing in the folder is written but its ``cache``, and what a crashed
-        writer left is rolled back. ``"a"`` to append as well.
+        writer left is rolled back. ``"a"`` to append and to edit as well.
     io
         How chunks are read. ``"mmap"`` maps them, which is fastest; a chunk file that is cut short
         while it is mapped ends the process. ``"pread"`` reads what is asked for, with a bounded
@@ -312,7 +360,7 @@ def opened(
     files.check_has_chunks(root)
     if mode == "a":
         _check_writable(root)
-    return Store(Source.open(opening(root, io, verify, encodings)), mode)
+    return Store(Source.open(opening(root, io, verify, encodings, mode)))
 
 
 def _check_writable(root: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sqlstore import pickling
+from sqlstore import edits, pickling
 from sqlstore.contents import Contents
 from sqlstore.finder import all_bound
 from sqlstore.positions import Positions
@@ -148,6 +148,45 @@ class View(Contents):
         if isinstance(key, SupportsIndex) and not getattr(key, "ndim", 0):
             return self._record(self._id_at(key))
         return self.take(cast("ArrayLike", key))
+
+    def update(self, **values: Any) -> None:
+        """Give metadata columns of these records other values, in one commit.
+
+        Parameters
+        ----------
+        **values
+            By column name: one value for all records; an array with a value for each of them, in
+            the order of the view (NumPy, Arrow, pandas or polars); or a SQLAlchemy expression over
+            `Store.c`, which SQLite computes for each record.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        UnknownNameError
+            There is no such column.
+        SchemaError
+            A value does not fit its column, or the view has a record twice. Nothing is changed.
+        DuplicateKeyError
+            Another record has one of the new keys. Nothing is changed.
+        RecordNotFoundError
+            A record was deleted. Nothing is changed.
+        """
+        edits.update(self._source, self.ids, values)
+
+    def delete(self) -> None:
+        """Delete these records, in one commit.
+
+        Their ids are never used again. Their bytes stay in the chunk files.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        RecordNotFoundError
+            A record was deleted before. Nothing is changed.
+        """
+        edits.delete(self._source, self.ids)
 
     def batches(self, size: int) -> Iterator[View]:
         """Return views of up to ``size`` consecutive records, the last of what is left."""

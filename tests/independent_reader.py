@@ -68,24 +68,49 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
     require(
-        kind in (1, 2, 13) or commit["flags"] & 1 == 1, f"commit {number} is of an unknown kind"
+        kind in (1, 2, 3, 5, 6, 7, 8, 11, 12, 13) or commit["flags"] & 1 == 1,
+        f"commit {number} is of an unknown kind",
     )
-    if kind == 1:
+    if kind in (1, 6, 7, 8, 11, 12):
         (batch,) = pa.ipc.open_stream(table)
         store["settings"] = json.loads(batch.schema.metadata[b"sqlstore"])
-        store["schema"] = batch.to_pylist()
+        read_schema(batch.to_pylist(), store)
     elif kind == 2:
         (batch,) = pa.ipc.open_stream(table)
         require(batch.num_rows == commit["records"], f"the table of commit {number} is cut")
         for record, row in enumerate(batch.to_pylist(), commit["first_record"]):
             values = {p["name"]: read_part(p, row, commit, store) for p in store["schema"]}
             store["records"][record], store["rows"][record] = values, row
+    elif kind in (3, 5):
+        (batch,) = pa.ipc.open_stream(table)
+        edit_records(batch.to_pylist(), store, is_delete=kind == 5)
     elif kind == 13:
         (batch,) = pa.ipc.open_stream(table)
         (row,) = batch.to_pylist()
         body = read_body(row, commit)
         require(zlib.crc32(body) == row["crc"], f"damage in dictionary {row['number']}")
         store["dictionaries"][row["number"]] = body
+
+
+def read_schema(parts: list[dict[str, Any]], store: dict[str, Any]) -> None:
+    """Take over another schema: columns come, go, and are renamed."""
+    before = {p["number"]: p["name"] for p in store.get("schema", []) if p["kind"] == "column"}
+    for values in store["records"].values():
+        held = {number: values.pop(name) for number, name in before.items()}
+        columns = [p for p in parts if p["kind"] == "column"]
+        values |= {p["name"]: held.get(p["number"]) for p in columns}
+    store["schema"] = parts
+
+
+def edit_records(rows: list[dict[str, Any]], store: dict[str, Any], *, is_delete: bool) -> None:
+    names = {f"c{p['number']}": p["name"] for p in store["schema"] if p["kind"] == "column"}
+    for row in rows:
+        record = row.pop("record")
+        require(record in store["records"], f"record {record} is edited and not there")
+        if is_delete:
+            del store["records"][record], store["rows"][record]
+        else:
+            store["records"][record] |= {names[number]: value for number, value in row.items()}
 
 
 def read_part(

@@ -23,7 +23,7 @@ from sqlstore.index.engine import APPLICATION_ID
 from sqlstore.log import segment
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
-from sqlstore.log.table import VALUE_TYPE, build_create
+from sqlstore.log.table import VALUE_TYPE, build_schema
 from tests import independent_reader
 from tests.format_page import (
     COLUMNS,
@@ -114,13 +114,13 @@ def test_compressions_and_encodings_are_those_of_the_page() -> None:
 def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:
     commits = independent_reader.read(owls)["commits"]
     creation, appended, _ = (pa.ipc.open_stream(commit["table"]).schema for commit in commits)
-    assert creation.equals(described("5. The table of a create"))
+    assert creation.equals(described("5. The table of a schema"))
     assert creation.metadata.keys() == {b"sqlstore"}
-    settings_named = {bare(row[0]) for row in table_rows("5. The table of a create", 1)}
+    settings_named = {bare(row[0]) for row in table_rows("5. The table of a schema", 1)}
     assert json.loads(creation.metadata[b"sqlstore"]).keys() == settings_named
     assert appended.names == ["c0", "f0"]
     assert appended.field("f0").type == VALUE_TYPE
-    assert list(VALUE_TYPE) == list(described("6. The table of an append"))
+    assert list(VALUE_TYPE) == list(described("6. The tables of records"))
     assert all(field.nullable for field in appended)
     assert appended.metadata is None
 
@@ -140,7 +140,7 @@ def test_bodies_lie_back_to_back_field_by_field_and_zeros_behind_them(tmp_path: 
 
 def test_a_table_is_a_plain_arrow_stream_of_one_batch(owls: Path) -> None:
     with sqlstore.open(owls) as store:
-        data = build_create(store.schema, {}).to_pybytes()
+        data = build_schema(store.schema, {}).to_pybytes()
     messages = list(pa.ipc.MessageReader.open_stream(data))
     assert [message.type for message in messages] == ["schema", "record batch"]
     assert all(message.metadata_version == pa.ipc.MetadataVersion.V5 for message in messages)

@@ -28,8 +28,8 @@ LAYERS: list[list[str]] = [
     ["log", "index"],
     ["cache"],
     [
-        "batch", "rows", "columnar", "identity", "replay", "recover", "staged", "compressors",
-        "commit", "writer",
+        "given", "batch", "rows", "columnar", "identity", "replay", "recover", "staged",
+        "compressors", "commit", "writer", "edits",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "view", "inference",
         "maintenance",

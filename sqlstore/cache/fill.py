@@ -13,27 +13,42 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import limits
-from sqlstore.cache import chunks, locations, manifest, metadata
+from sqlstore.cache import chunks, locations, manifest, metadata, removed
 from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.folder import remove_others
 from sqlstore.cache.manifest import Manifest
-from sqlstore.cache.segments import Place, dictionary_of, table_of
+from sqlstore.cache.segments import Place, dictionary_of, edit_of, table_of
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import files, table
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import EDITS, Edit, Edited
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
 from sqlstore.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
-class _Append:
-    """A commit and its table, which is None if it is damaged, or of no append."""
+class _Read:
+    """A commit that was read: what it appends, adds or edits; nothing where it is damaged."""
 
     place: Place
-    batch: pa.RecordBatch | None
-    size: int
-    dictionary: DictionaryPlace | None
+    batch: pa.RecordBatch | None = None
+    dictionary: DictionaryPlace | None = None
+    edit: Edit | None = None
+
+    @property
+    def size(self) -> int:
+        batch = self.batch.nbytes if self.batch is not None else 0
+        edit = self.edit.ids.nbytes if self.edit is not None else 0
+        columns = self.edit.columns.values() if self.edit is not None else ()
+        return int(batch) + edit + sum(int(array.nbytes) for array in columns)
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether it is damaged, and that is felt elsewhere."""
+        kind = self.place.kind
+        needed = {CommitKind.DICTIONARY: self.dictionary, **dict.fromkeys(EDITS, self.edit)}
+        return kind in needed and needed[CommitKind(kind)] is None
 
 
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
@@ -63,14 +78,14 @@ def extend(
     StorageError
         The cache cannot be written.
     """
-    for group in _groups(_appends(have, reader, places)):
+    for group in _groups(_read(have, reader, places)):
         have = _written(folder / have.edition, have, schema, group)
         manifest.save(folder, have)
     remove_others(folder, have)
     return have
 
 
-def _appends(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Iterator[_Append]:
+def _read(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Iterator[_Read]:
     number, record = have.commit, have.records
     for place in places:
         if place.number != number + 1 or place.first_record != record or place.records < 0:
@@ -86,46 +101,47 @@ def _appends(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> It
             )
         number, record = place.number, record + place.records
         try:
-            batch, dictionary = table_of(reader, place), dictionary_of(reader, place)
+            found = table_of(reader, place), dictionary_of(reader, place), edit_of(reader, place)
+            yield _Read(place, *found)
         except CorruptChunkError:
             # Other records can be read all the same; these say so when asked for.
-            batch = dictionary = None
-        yield _Append(place, batch, 0 if batch is None else int(batch.nbytes), dictionary)
+            yield _Read(place)
 
 
-def _groups(appends: Iterable[_Append]) -> Iterator[list[_Append]]:
-    """Return appends some at a time, so that a group is one commit or fits into memory."""
-    group: list[_Append] = []
+def _groups(commits: Iterable[_Read]) -> Iterator[list[_Read]]:
+    """Return commits some at a time, so that a group is one commit or fits into memory."""
+    group: list[_Read] = []
     size = 0
-    for append in appends:
-        if group and size + append.size > limits.CACHE_PART_BYTES:
+    for commit in commits:
+        if group and size + commit.size > limits.CACHE_PART_BYTES:
             yield group
             group, size = [], 0
-        group.append(append)
-        size += append.size
+        group.append(commit)
+        size += commit.size
     if group:
         yield group
 
 
-def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Append]) -> Manifest:
+def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read]) -> Manifest:
     """Write what a group of commits brings, and return the manifest that counts it."""
     numbered = {a.place.chunk: ChunkFile(a.place.name, a.place.chunk_uuid) for a in group}
     chunks.write(folder, numbered)
     for field in schema.fields.values():
-        rows = [_rows(append, field.number) for append in group]
+        rows = [_rows(one, field.number) for one in group]
         if any(map(len, rows)):
             locations.write(folder, field.number, have.records, np.concatenate(rows))
-    added = [one for one in group if one.place.kind == CommitKind.DICTIONARY]
-    parts, lost = have.parts, list(have.lost)
-    lost += [one.place for one in added if one.dictionary is None]
+    columns, last = list(schema.columns.values()), group[-1].place
+    parts, lost = have.parts, [*have.lost, *(one.place for one in group if one.is_lost)]
     for run in _runs(group):
         first = run[0].place
-        batches = [append.batch for append in run if append.batch is not None]
+        batches = [one.batch for one in run if one.batch is not None]
         if not batches:
             lost.append(first)
-        elif schema.columns:
-            parts = metadata.extended(folder, parts, first.first_record, batches)
-    last = group[-1].place
+        elif columns:
+            how = columns, last.number
+            parts = metadata.extended(folder, parts, first.first_record, batches, *how)
+    edited = Edited(one.edit for one in group if one.edit is not None)
+    parts = metadata.laid_over(folder, parts, edited, columns, last.number)
     return dataclasses.replace(
         have,
         commit=last.number,
@@ -133,32 +149,33 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Appe
         records=last.first_record + last.records,
         chunks=max(have.chunks, *(number + 1 for number in numbered)),
         parts=parts,
+        deleted=removed.extended(folder, have.deleted, edited.deleted, last.number),
         lost=tuple(lost),
-        dictionaries=(*have.dictionaries, *(one.dictionary for one in added if one.dictionary)),
+        dictionaries=(*have.dictionaries, *(one.dictionary for one in group if one.dictionary)),
     )
 
 
-def _rows(append: _Append, field: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
-    place = append.place
-    if append.batch is None:
+def _rows(read: _Read, field: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+    place = read.place
+    if read.batch is None:
         count = place.records if place.kind == CommitKind.APPEND else 0
         return locations.rows_lost(count, place.first_record, field)
-    values = table.parse_values(append.batch, field)
+    values = table.parse_values(read.batch, field)
     return locations.rows_of(values, place.chunk, place.first_record, field)
 
 
-def _runs(group: Sequence[_Append]) -> Iterator[list[_Append]]:
+def _runs(group: Sequence[_Read]) -> Iterator[list[_Read]]:
     """Return the appends of records, joined where nothing between them is lost."""
-    run: list[_Append] = []
-    for append in group:
-        if append.place.kind != CommitKind.APPEND or not append.place.records:
+    run: list[_Read] = []
+    for read in group:
+        if read.place.kind != CommitKind.APPEND or not read.place.records:
             continue
-        if append.batch is None:
+        if read.batch is None:
             if run:
                 yield run
-            yield [append]
+            yield [read]
             run = []
         else:
-            run.append(append)
+            run.append(read)
     if run:
         yield run

@@ -142,18 +142,20 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def remove_others(folder: Path, manifest: Manifest) -> None:
-    """Remove the files of former editions, and the parts that were merged into others.
+    """Remove the files of former editions, and those that others have taken the place of.
 
     Who still has one of them mapped keeps what he has. The lock must be held. What cannot be
     removed now is removed another time.
     """
     named = {part.file for part in manifest.parts}
+    named |= {manifest.deleted.file} if manifest.deleted else set()
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
                 shutil.rmtree(entry, ignore_errors=True)
             elif _HALF_WRITTEN.fullmatch(entry.name):
                 entry.unlink()
-        for part in (folder / manifest.edition).glob("metadata-*"):
-            if part.name not in named:
-                part.unlink()
+        for kind in ("metadata-*", "deleted-*"):
+            for file in (folder / manifest.edition).glob(kind):
+                if file.name not in named:
+                    file.unlink()

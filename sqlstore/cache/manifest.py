@@ -22,7 +22,7 @@ from sqlstore.log import files
 from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.segment import NO_COMMIT
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Of all files of the cache; a manifest of another layout is no manifest."""
 
 _FILE: Final = "manifest.json"
@@ -39,17 +39,42 @@ class Part:
         Their ids.
     size, crc
         Bytes and CRC-32 of the file.
+    commit
+        The last commit whose values are in it.
     """
 
     first: int
     records: int
     size: int
     crc: int
+    commit: int
 
     @property
     def file(self) -> str:
         """Return the name of its file."""
-        return f"metadata-{self.first}-{self.records}.arrow"
+        return f"metadata-{self.first}-{self.records}-{self.commit}.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The ids of all deleted records: 8 bytes each, ascending.
+
+    Attributes
+    ----------
+    records, crc
+        How many they are, and CRC-32 of the file.
+    commit
+        The last commit that deleted some.
+    """
+
+    records: int
+    crc: int
+    commit: int
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return f"deleted-{self.commit}.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +96,8 @@ class Manifest:
         How many location rows count in each file, and how many chunks are known.
     parts
         Of the metadata mirror, by record id.
+    deleted
+        Which records were deleted; None if none was.
     lost
         Commits whose segment table is damaged: where they lie, to say so.
     dictionaries
@@ -85,6 +112,7 @@ class Manifest:
     records: int = 0
     chunks: int = 0
     parts: tuple[Part, ...] = ()
+    deleted: Deleted | None = None
     lost: tuple[Place, ...] = ()
     dictionaries: tuple[DictionaryPlace, ...] = ()
 
@@ -107,8 +135,11 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
     found["store"] = uuid.UUID(found["store"])
     found["commit_uuid"] = uuid.UUID(found["commit_uuid"])
     counts = [found[name] for name in ("generation", "commit", "records", "chunks")]
-    if not all(map(_is_count, itertools.chain(counts, *found["parts"], *found["dictionaries"]))):
+    deleted = found["deleted"] or ()
+    numbers = itertools.chain(counts, deleted, *found["parts"], *found["dictionaries"])
+    if not all(map(_is_count, numbers)):
         return None
+    found["deleted"] = Deleted(*deleted) if deleted else None
     found["parts"] = tuple(Part(*part) for part in found["parts"])
     found["lost"] = tuple(
         Place(*place[:-2], *(uuid.UUID(one) for one in place[-2:])) for place in found["lost"]
@@ -125,6 +156,7 @@ def save(folder: Path, manifest: Manifest) -> None:
     """Put a manifest in the place of the one that is there."""
     content: dict[str, Any] = dataclasses.asdict(manifest)
     content["parts"] = [dataclasses.astuple(part) for part in manifest.parts]
+    content["deleted"] = manifest.deleted and dataclasses.astuple(manifest.deleted)
     content["lost"] = [dataclasses.astuple(place) for place in manifest.lost]
     content["dictionaries"] = [row_of(place) for place in manifest.dictionaries]
     text = json.dumps({"layout": LAYOUT, **content}, default=str).encode()

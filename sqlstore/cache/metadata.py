@@ -22,6 +22,7 @@ from sqlstore.arrow import int64_array
 from sqlstore.cache.manifest import Part
 from sqlstore.errors import CorruptCacheError, CorruptChunkError, RecordNotFoundError, StorageError
 from sqlstore.log import files, table
+from sqlstore.log.edits import Edited
 from sqlstore.positions import as_array
 from sqlstore.schema import Column
 from sqlstore.types import Ids
@@ -170,7 +171,12 @@ def load(folder: Path, part: Part) -> pa.RecordBatch:
 
 
 def extended(
-    folder: Path, parts: Sequence[Part], first: int, batches: Sequence[pa.RecordBatch]
+    folder: Path,
+    parts: Sequence[Part],
+    first: int,
+    batches: Sequence[pa.RecordBatch],
+    columns: Sequence[Column],
+    commit: int,
 ) -> tuple[Part, ...]:
     """Write later records, and return the parts that there are then.
 
@@ -180,6 +186,10 @@ def extended(
         The id of the first of the records.
     batches
         Their segment tables, in order.
+    columns
+        What is written of them.
+    commit
+        The number of the last commit that is in the parts.
     """
     waiting = list(batches)
     records = sum(batch.num_rows for batch in batches)
@@ -194,14 +204,47 @@ def extended(
         last = kept.pop()
         waiting.insert(0, load(folder, last))
         first, records, size = last.first, records + last.records, size + last.size
-    return (*kept, _written(folder, first, waiting))
+    joined = [
+        pa.concat_arrays([table.parse_column(batch, column) for batch in waiting])
+        for column in columns
+    ]
+    return (*kept, _written(folder, first, joined, columns, commit))
 
 
-def _written(folder: Path, first: int, batches: Sequence[pa.RecordBatch]) -> Part:
-    names = [name for name in batches[-1].schema.names if name.startswith("c")]
-    arrays = [pa.concat_arrays([batch.column(name) for batch in batches]) for name in names]
-    joined = pa.RecordBatch.from_arrays(arrays, names=names)
+def laid_over(
+    folder: Path,
+    parts: Sequence[Part],
+    edited: Edited,
+    columns: Sequence[Column],
+    commit: int,
+) -> tuple[Part, ...]:
+    """Write the parts anew that have records that were updated, and return all parts.
+
+    Parameters
+    ----------
+    columns, commit
+        As in `extended`.
+    """
+    updated = edited.updated
+    then = []
+    for part in parts:
+        low, high = np.searchsorted(updated, [part.first, part.first + part.records])
+        if low < high:
+            batch = load(folder, part)
+            arrays = [
+                edited.laid_over(table.parse_column(batch, column), part.first, column.number)
+                for column in columns
+            ]
+            part = _written(folder, part.first, arrays, columns, commit)
+        then.append(part)
+    return tuple(then)
+
+
+def _written(
+    folder: Path, first: int, arrays: Sequence[pa.Array], columns: Sequence[Column], commit: int
+) -> Part:
+    joined = pa.RecordBatch.from_arrays(arrays, names=[f"c{c.number}" for c in columns])
     data = table.stream(joined)
-    part = Part(first, joined.num_rows, data.size, zlib.crc32(data))
+    part = Part(first, joined.num_rows, data.size, zlib.crc32(data), commit)
     files.put(folder / part.file, data)
     return part

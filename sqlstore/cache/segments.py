@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
-from sqlstore.log import dictionary
+from sqlstore.log import dictionary, edits
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import EDITS, Edit
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer, check_readable, span
 
@@ -69,6 +70,20 @@ def trailer_of(reader: ChunkReader, place: Place) -> Trailer:
             offset=place.trailer,
         )
     return trailer
+
+
+def edit_of(reader: ChunkReader, place: Place) -> Edit | None:
+    """Return what an update or a delete does; None if the commit is neither.
+
+    Raises
+    ------
+    CorruptChunkError, CorruptIndexError
+        As `table_of`.
+    """
+    if place.kind not in EDITS:
+        return None
+    trailer = trailer_of(reader, place)
+    return edits.parse(reader.table(place.name, trailer), trailer, place.name)
 
 
 def dictionary_of(reader: ChunkReader, place: Place) -> DictionaryPlace | None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -201,6 +201,11 @@ class Index:
     def run(self, sql: str, parameters: Parameters = ()) -> None:
         """Run one statement that returns nothing."""
         self.rows(sql, parameters)
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> int:
+        """Run one statement for each of many rows, and return how many rows it has changed."""
+        with self.mutex, self.errors():
+            return self.connection.executemany(sql, rows).rowcount
 
     def insert(
         self, table: str, names: Sequence[str], columns: Sequence[Sequence[SqlValue]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func, select
@@ -79,6 +79,12 @@ class Expressions:
             return select(self._table.c.id, func.dense_rank().over(order_by=terms))
 
         return ranked(self._rows(statement), count)
+
+    def values(self, terms: Mapping[str, ColumnElement[Any]]) -> list[tuple[Any, ...]]:
+        """Return a row per record: its id, and the values of expressions."""
+        given = tuple(terms.values())
+        _check_are_expressions(given)
+        return self._rows(lambda: select(self._table.c.id, *given).order_by(self._table.c.id))
 
     def _connect(self) -> Connection:
         """Return SQLAlchemy's view of the index's own connection, which a fork replaces."""

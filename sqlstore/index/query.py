@@ -116,19 +116,21 @@ class Queries:
         ids = ascending(self._run(sql, parameters)[1])
         return ids[: np.searchsorted(ids, self._next)]
 
-    def ranks(self, terms: str, parameters: Mapping[str, object]) -> tuple[Ids, Ids]:
+    def ranks(self, terms: str, parameters: Mapping[str, object], count: int) -> tuple[Ids, Ids]:
         """Return the ids of all records, and for each its rank in an order; ties share a rank.
 
         Parameters
         ----------
         terms
             What stands behind ORDER BY.
+        count
+            How many records there are.
         """
         order = _expression(terms)
         rows = self._run(
             f"SELECT id, DENSE_RANK() OVER (ORDER BY\n{order}\n) FROM records", parameters
         )[1]
-        return ranked(rows, self._next)
+        return ranked(rows, count)
 
     def table(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any statement that only reads."""

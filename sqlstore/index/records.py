@@ -45,7 +45,7 @@ class StoreRow(_Row):
     next_record_id
         Ids are never reused.
     schema_version
-        Counts the commits that changed the schema.
+        Number of the commit that last changed the schema, 0 if none did.
     chunk_size
         Bytes after which the next chunk begins.
     created_at
@@ -152,6 +152,12 @@ def insert_schema(index: Index, schema: Schema) -> None:
             "VALUES (?, ?, ?, ?, ?)",
             (f.number, f.name, f.encoding, f.compression, position),
         )
+    put_columns(index, schema)
+
+
+def put_columns(index: Index, schema: Schema) -> None:
+    """Put the metadata columns of a schema in the place of those that are there."""
+    index.run("DELETE FROM columns")
     for position, c in enumerate(schema.columns.values()):
         flags = int(c.nullable), int(c.index), int(c.name == schema.key)
         index.run(
@@ -159,6 +165,7 @@ def insert_schema(index: Index, schema: Schema) -> None:
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (c.number, c.name, str(c.type), *flags, position),
         )
+    index.run("UPDATE store SET schema_version = ?", (schema.version,))
 
 
 def schema(index: Index) -> Schema:
@@ -254,16 +261,6 @@ def commit(index: Index, number: int) -> CommitRow | None:
     return CommitRow(*row) if row else None
 
 
-def first_commit(index: Index) -> CommitRow:
-    """Return the commit that created the store."""
-    row = commit(index, 1)
-    if row is None:
-        raise CorruptIndexError(
-            f"{index.path} lacks the first commit; run `sqlstore rebuild {index.path.parent}`"
-        )
-    return row
-
-
 def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:
     """Insert a commit and move on the id that the next record gets."""
     index.run(
@@ -292,6 +289,12 @@ def insert_records(
     """
     names = ["id", *map(quoted, schema.columns)]
     index.insert("main.records", names, [range(first, first + count), *columns])
+
+
+def count(index: Index) -> int:
+    """Return how many records there are."""
+    row = index.row("SELECT count(*) FROM main.records")
+    return int(row[0]) if row else 0
 
 
 def blob_columns(rows: BlobRows) -> list[list[int]]:

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from sqlstore.columnar import is_list, plain
+from sqlstore.columnar import is_list
 from sqlstore.columns import column_type
 from sqlstore.columns.base import is_bytes, is_text
 from sqlstore.errors import SchemaError
+from sqlstore.given import plain
 from sqlstore.inference.declared import Declared, declared
 from sqlstore.inference.sample import Sample, peeked
 from sqlstore.schema import Column, Field

@@ -54,7 +54,24 @@ class CommitKind(enum.IntEnum):
     CHECKPOINT = 19
 
 
-READABLE_KINDS: Final = frozenset({CommitKind.CREATE, CommitKind.APPEND, CommitKind.DICTIONARY})
+SCHEMA_KINDS: Final = frozenset(
+    {
+        CommitKind.ADD_COLUMN,
+        CommitKind.DROP_COLUMN,
+        CommitKind.RENAME_COLUMN,
+        CommitKind.CREATE_INDEX,
+        CommitKind.DROP_INDEX,
+    }
+)
+"""What changes the schema: the table of each is the whole schema as it is then."""
+
+READABLE_KINDS: Final = SCHEMA_KINDS | {
+    CommitKind.CREATE,
+    CommitKind.APPEND,
+    CommitKind.UPDATE,
+    CommitKind.DELETE,
+    CommitKind.DICTIONARY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +117,7 @@ class Trailer:
     kind, skippable
         What the commit does, and whether a reader that does not know the kind may go on.
     schema_version
-        Counts the commits that changed the schema, this one included.
+        Number of the commit that last changed the schema, this one included; 0 if none did.
     number, commit, previous
         Position in the chain, own uuid and that of the commit before (`NO_COMMIT` for the first).
     first_record, records

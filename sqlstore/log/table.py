@@ -2,7 +2,8 @@
 
 The table of an append has a row per record. Column ``c<number>`` holds a metadata column in its
 declared Arrow type; column ``f<number>`` says where the record's value of a field lies and is null
-where there is none. The table of a create has a row per field and metadata column of the schema.
+where there is none. The table of a create, and of whatever changes the schema later, has a row per
+field and metadata column of the schema.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from sqlstore.arrow import presence, unsigned
 from sqlstore.errors import CorruptChunkError
+from sqlstore.log.segment import Trailer
 from sqlstore.schema import Column, Field, Schema
 
 _SETTINGS: Final = b"sqlstore"
@@ -75,6 +77,10 @@ class Values:
     crc: NDArray[np.uint32]
     compression: NDArray[np.uint8]
 
+    def only(self, rows: NDArray[np.bool_]) -> Values:
+        """Return that only some of the records have a value."""
+        return dataclasses.replace(self, present=self.present & rows)
+
     def laid_out(self, start: int) -> tuple[Values, int]:
         """Return the same values lying back to back from an offset on, and where they end."""
         ends = start + np.cumsum(self.length, dtype=np.int64)
@@ -103,8 +109,8 @@ def _values_array(values: Values) -> pa.StructArray:
     return pa.StructArray.from_arrays(children, fields=list(VALUE_TYPE), mask=mask)
 
 
-def build_create(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
-    """Return the table of a create: the schema, and the store's settings as JSON beside it."""
+def build_schema(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
+    """Return the table of a schema, with the settings of the store as JSON beside it."""
     rows = [
         ("field", f.number, f.name, f.encoding, f.compression, True, False, False)
         for f in schema.fields.values()
@@ -164,19 +170,21 @@ def parse(data: bytes | pa.Buffer, name: str, offset: int) -> pa.RecordBatch:
     return batches[0]
 
 
-def parse_create(batch: pa.RecordBatch, name: str, offset: int) -> tuple[Schema, dict[str, Any]]:
-    """Return the schema and the settings that the table of a create holds.
+def parse_schema(
+    batch: pa.RecordBatch, trailer: Trailer, name: str
+) -> tuple[Schema, dict[str, Any]]:
+    """Return the schema and the settings that a commit holds.
 
     Parameters
     ----------
-    name, offset
-        The chunk and where the table begins, for the message of an error.
+    name
+        The chunk, for the message of an error.
     """
     fields: dict[str, Field] = {}
     columns: dict[str, Column] = {}
     key = None
     if batch.schema != _SCHEMA_ROWS:
-        raise not_a_create(name, offset)
+        raise not_a_schema(trailer, name)
     for row in batch.to_pylist():
         called, number = row["name"], row["number"]
         if row["kind"] == "field":
@@ -186,12 +194,18 @@ def parse_create(batch: pa.RecordBatch, name: str, offset: int) -> tuple[Schema,
                 row["type"], row["index"], row["nullable"], name=called, number=number
             )
             key = called if row["key"] else key
-    return Schema(fields, columns, key), json.loads(batch.schema.metadata[_SETTINGS])
+    settings = json.loads(batch.schema.metadata[_SETTINGS])
+    given = max((column.number + 1 for column in columns.values()), default=0)
+    next_column = int(settings.get("next_column", given))
+    return Schema(fields, columns, key, trailer.schema_version, next_column), settings
 
 
-def not_a_create(name: str, offset: int) -> CorruptChunkError:
-    """Return the error for a first commit that creates no store."""
-    return CorruptChunkError("the first commit does not create a store", chunk=name, offset=offset)
+def not_a_schema(trailer: Trailer, name: str) -> CorruptChunkError:
+    """Return the error for a commit that should say what a store is."""
+    what = "does not create a store" if trailer.number == 1 else "is no change of the schema"
+    return CorruptChunkError(
+        f"commit {trailer.number} {what}", chunk=name, offset=trailer.table_start
+    )
 
 
 def parse_values(batch: pa.RecordBatch, number: int) -> Values:

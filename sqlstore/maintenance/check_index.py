@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pyarrow as pa
 
 from sqlstore import replay
 from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
+from sqlstore.log import table
 from sqlstore.log.dictionary import DictionaryPlace, row_of
+from sqlstore.log.edits import Edited
 from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
+from sqlstore.positions import is_among
 from sqlstore.schema import Schema
 from sqlstore.types import SqlValue
 
@@ -49,20 +55,31 @@ def _squeezed(sql: str) -> str:
 
 
 def check_rows(
-    index: Index, schema: Schema, trailer: Trailer, batch: pa.RecordBatch, report: Report
+    index: Index,
+    schema: Schema,
+    trailer: Trailer,
+    batch: pa.RecordBatch,
+    edited: Edited,
+    report: Report,
 ) -> None:
-    """Compare the rows of an append with its segment table."""
+    """Compare the rows of an append with its segment table, and with what was edited since."""
     first, count = trailer.first_record, trailer.records
+    ids = np.arange(first, first + count)
+    is_live = ~is_among(ids, edited.deleted)
     with report.catching():
-        expected = zip(range(first, first + count), *replay.sql_columns(batch, schema), strict=True)
+        columns = [
+            c.kind.to_sql(edited.laid_over(table.parse_column(batch, c), first, c.number))
+            for c in schema.columns.values()
+        ]
         found = {row[0]: row for row in records.record_rows(index, schema, first, count)}
-        for row in expected:
+        for row in itertools.compress(zip(ids.tolist(), *columns, strict=True), is_live):
             _compare_record(schema, tuple(map(_as_stored, row)), found.pop(row[0], None), report)
         for record in found:
-            report.add(f"the index has a record of no commit; {_ADVICE}", record=record)
+            message = f"the index has a record of no commit, or one that was deleted; {_ADVICE}"
+            report.add(message, record=record)
     for field in schema.fields.values():
         with report.catching(field=field.name):
-            values = replay.all_values(batch, schema)[field.number]
+            values = table.parse_values(batch, field.number).only(is_live)
             expected_rows = zip(
                 *records.blob_columns(replay.blob_rows(trailer, field.number, values)), strict=True
             )

@@ -57,13 +57,12 @@ def rebuild(path: StrPath) -> int:
             ordered = _whole_chain(reader)
             _refuse_to_lose(root, ordered[-1])
             with _new_index(root) as temporary:
-                _fill(temporary, reader, ordered)
+                n_records = _fill(temporary, reader, ordered)
             lock.clear_pending(ordered[-1].trailer.number)
     finally:
         reader.close()
         lock.close()
-    last = ordered[-1].trailer
-    return last.first_record + last.records
+    return n_records
 
 
 def _whole_chain(reader: ChunkReader) -> list[Link]:
@@ -119,18 +118,20 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
         )
 
 
-def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> None:
-    """Write every commit into a new index."""
+def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> int:
+    """Write every commit into a new index; return how many records there are then."""
     first = ordered[0]
     is_of = identity.of_link(reader, first)
     index = replay.create_index(path, is_of, first, reader.header(first.chunk).chunk)
     try:
         with index.transaction():
+            schema = is_of.schema
             for link in progress(ordered[1:], "rebuild", "commits"):
-                replay.insert_from_log(
-                    index, is_of.schema, reader, link.chunk, link.trailer, sealed=False
+                schema = replay.insert_from_log(
+                    index, schema, reader, link.chunk, link.trailer, sealed=False
                 )
             index.commit()
+        return records.count(index)
     finally:
         index.close()
 

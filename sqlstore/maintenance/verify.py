@@ -12,11 +12,19 @@ from sqlstore import identity, recover, replay
 from sqlstore.errors import CorruptStoreError, SqlstoreError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
-from sqlstore.log import chain, files
+from sqlstore.log import chain, edits, files
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import EDITS, Edit, Edited
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE, NO_COMMIT, CommitKind, check_readable, span
+from sqlstore.log.segment import (
+    HEADER_SIZE,
+    NO_COMMIT,
+    SCHEMA_KINDS,
+    CommitKind,
+    check_readable,
+    span,
+)
 from sqlstore.maintenance import check_index, check_log
 from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
@@ -92,8 +100,10 @@ class _Check:
         if self._index is not None:
             check_index.check_sqlite(self._index, is_of.schema, self._report)
             check_index.check_description(self._index, is_of, self._report)
+        edited = self._edited(ordered)
         for link in progress(ordered, "verify", "commits"):
-            self._check_commit(link, is_of.schema)
+            self._check_commit(link, is_of.schema, edited)
+        self._report.records -= len(edited.deleted) if edited is not None else 0
         if self._index is not None:
             last = ordered[-1].trailer.number if ordered else 0
             check_index.check_dictionaries(self._index, self._places, last, self._report)
@@ -205,19 +215,33 @@ class _Check:
                 self._report.add(message, chunk=link.chunk, offset=link.trailer.table_end)
         return ordered
 
+    def _edited(self, ordered: list[Link]) -> Edited | None:
+        """Return what has become of records by edits, or None if it is not known."""
+        found: list[Edit] = []
+        links = [link for link in ordered if link.trailer.kind in EDITS]
+        for name, trailer in ((link.chunk, link.trailer) for link in links):
+            with self._report.catching(chunk=name, offset=trailer.table_start):
+                found.append(edits.parse(self._reader.table(name, trailer), trailer, name))
+        if len(found) == len(links):
+            return Edited(found)
+        self._report.note("records were not compared with the index, as an edit of them is damaged")
+        return None
+
     def _identity(self, ordered: list[Link]) -> identity.Identity | None:
-        """Return what the first commit says, or say that it is damaged."""
+        """Return what the last commit says that has a schema, or say that it is damaged."""
+        has_schema = {CommitKind.CREATE, *SCHEMA_KINDS}
         if not ordered or ordered[0].trailer.number != 1:
             self._report.add("the first commit is damaged or gone; it says what the store is")
         else:
-            with self._report.catching(chunk=ordered[0].chunk):
-                return identity.of_link(self._reader, ordered[0])
+            link = next(link for link in reversed(ordered) if link.trailer.kind in has_schema)
+            with self._report.catching(chunk=link.chunk):
+                return identity.of_link(self._reader, link)
         with self._report.catching():
             if self._index is not None:
                 return identity.as_index_says(self._index)
         return None
 
-    def _check_commit(self, link: Link, schema: Schema) -> None:
+    def _check_commit(self, link: Link, schema: Schema, edited: Edited | None) -> None:
         trailer = link.trailer
         self._report.commits += 1
         self._report.records += trailer.records
@@ -228,12 +252,14 @@ class _Check:
                     self._report.add("only the first commit creates a store", chunk=link.chunk)
             elif trailer.kind == CommitKind.DICTIONARY:
                 self._check_dictionary(link)
-            elif check_readable(trailer, link.chunk):
+            elif trailer.kind in SCHEMA_KINDS:
+                identity.of_link(self._reader, link)
+            elif trailer.kind not in EDITS and check_readable(trailer, link.chunk):
                 batch = check_log.check_append(
                     self._reader, schema, link, self._dictionaries, self._report
                 )
-        if batch is not None and self._index is not None:
-            check_index.check_rows(self._index, schema, trailer, batch, self._report)
+        if batch is not None and self._index is not None and edited is not None:
+            check_index.check_rows(self._index, schema, trailer, batch, edited, self._report)
 
     def _check_dictionary(self, link: Link) -> None:
         place = check_log.check_dictionary(self._reader, link, self._dictionaries, self._report)

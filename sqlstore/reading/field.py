@@ -23,6 +23,7 @@ from sqlstore.errors import (
     SqlstoreError,
 )
 from sqlstore.limits import MiB
+from sqlstore.positions import NO_IDS, refuse_deleted
 from sqlstore.reading.bodies import Bodies, with_decompressed
 from sqlstore.reading.held import Held, spread_out
 from sqlstore.small import are_all, is_any
@@ -63,6 +64,8 @@ class FieldValues:
         ``"never"``.
     dictionaries
         Those of the store.
+    deleted
+        The ids of the records that were deleted, ascending.
     """
 
     def __init__(
@@ -72,12 +75,14 @@ class FieldValues:
         chunks: Chunks,
         verify: Verify = "once",
         dictionaries: Dictionaries = NO_DICTIONARIES,
+        deleted: Ids = NO_IDS,
     ) -> None:
         self.field = field
         self._count = rows.size // ROW_SIZE
         self._chunks = chunks
         self._verify = verify
         self._dictionaries = dictionaries
+        self._deleted = deleted
         self._table = np.frombuffer(rows, np.uint32).reshape(-1, 8)
         self._rows = memoryview(rows)
         self._maps = chunks.maps
@@ -89,6 +94,9 @@ class FieldValues:
         fast: NDArray[np.uint8] = self._checked
         if verify in fixed:
             fast = np.broadcast_to(np.uint8(fixed[verify]), (self._count,))
+            if len(deleted):
+                fast = fast.copy()
+                fast[deleted] = 0
         self._fast = fast.data
 
     def raw(self, record: int) -> bytes | None:
@@ -150,6 +158,8 @@ class FieldValues:
     def _row(self, record: int) -> tuple[int, ...]:
         """Return a location row, whose seal is checked when it is first used."""
         start = record * ROW_SIZE
+        if len(self._deleted) and not self._known[record]:
+            refuse_deleted(range(record, record + 1), self._deleted)
         if not self._known[record] and self._verify != "never":
             w0, w1, w2, crc, found = _words(self._rows, start)
             if seal((w0, w1, w2, crc), record, self.field.number) != found:
@@ -228,6 +238,7 @@ class FieldValues:
         ChecksumError, CorruptCacheError, DecodeError
             As `stored`.
         """
+        refuse_deleted(ids, self._deleted)
         rows = self._table.take(ids, axis=0)
         due = self._due(rows, ids)
         compression = rows[:, locations.COMPRESSION]

@@ -1,0 +1,94 @@
+"""Statements that change or remove rows of records that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlstore.errors import RecordNotFoundError
+from sqlstore.index.engine import Index
+from sqlstore.index.records import quoted
+from sqlstore.schema import Schema
+from sqlstore.types import Ids, SqlValue
+
+
+def update_records(
+    index: Index, names: Sequence[str], values: Sequence[Sequence[SqlValue]], ids: Ids
+) -> None:
+    """Give metadata columns of records other values.
+
+    Parameters
+    ----------
+    names
+        Of the columns.
+    values
+        For every column a sequence of what SQLite stores, in the order of the ids.
+    ids
+        Of the records, each once.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        A constraint does not allow it.
+    RecordNotFoundError
+        A record is not there.
+    """
+    _update(index, "main.records", names, values, ids)
+
+
+def _update(
+    index: Index,
+    table: str,
+    names: Sequence[str],
+    values: Sequence[Sequence[SqlValue]],
+    ids: Ids,
+) -> None:
+    if names:
+        given = ", ".join(f"{quoted(name)} = ?" for name in names)
+        sql = f"UPDATE {table} SET {given} WHERE id = ?"
+        _refuse_missing(index, index.run_many(sql, zip(*values, ids.tolist(), strict=True)), ids)
+
+
+def rekey_records(
+    index: Index, names: Sequence[str], values: Sequence[Sequence[SqlValue]], ids: Ids
+) -> None:
+    """Do the same where the unique key is among the columns.
+
+    The rows are taken out and put back, since records may exchange their keys, and SQLite looks at
+    the key after every row.
+    """
+    index.run("CREATE TEMP TABLE rekeyed AS SELECT * FROM main.records LIMIT 0")
+    try:
+        index.run("CREATE UNIQUE INDEX temp.rekeyed_by_id ON rekeyed (id)")
+        index.run_many(
+            "INSERT INTO temp.rekeyed SELECT * FROM main.records WHERE id = ?",
+            ((record,) for record in ids.tolist()),
+        )
+        _update(index, "temp.rekeyed", names, values, ids)
+        index.run("DELETE FROM main.records WHERE id IN (SELECT id FROM temp.rekeyed)")
+        index.run("INSERT INTO main.records SELECT * FROM temp.rekeyed ORDER BY id")
+    finally:
+        index.run("DROP TABLE temp.rekeyed")
+
+
+def delete_records(index: Index, schema: Schema, ids: Ids) -> None:
+    """Remove records, and where their values lie.
+
+    Raises
+    ------
+    RecordNotFoundError
+        A record is not there.
+    """
+    listed = ids.tolist()
+    sql = "DELETE FROM main.records WHERE id = ?"
+    _refuse_missing(index, index.run_many(sql, ((record,) for record in listed)), ids)
+    for field in schema.fields.values():
+        sql = f"DELETE FROM blobs WHERE field = {field.number} AND record = ?"
+        index.run_many(sql, ((record,) for record in listed))
+
+
+def _refuse_missing(index: Index, found: int, ids: Ids) -> None:
+    if found != len(ids):
+        raise RecordNotFoundError(
+            f"{len(ids) - found} of {len(ids)} records are not in {index.path} any more; choose "
+            "them anew"
+        )
