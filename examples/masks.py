@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 
 SIDE = 61  # pixels of a piece: seven rows of ten in each photograph
 GAP, GREY = 6, 235
+RED = np.array([208, 52, 76], np.uint8)  # neither flower, nor sky, nor roofs are of this colour
 
 
 def main(argv: Sequence[str]) -> int:
@@ -92,8 +93,8 @@ def pieces(name: str) -> Iterator[dict[str, object]]:
 
 
 def draw(images: Pixels, masks: Mask, picture: Path) -> None:
-    """Draw the pieces above what their masks leave of them."""
-    left = np.where(masks[..., None], images, np.uint8(255))
+    """Draw the pieces above what their masks leave of them; the rest is red."""
+    left = np.where(masks[..., None], images, RED)
     margins = (0, 0), (GAP, 0), (GAP, 0), (0, 0)
     rows = [np.hstack(list(np.pad(row, margins, constant_values=GREY))) for row in (images, left)]
     sheet = np.pad(np.vstack(rows), ((0, GAP), (0, GAP), (0, 0)), constant_values=GREY)

@@ -126,3 +126,7 @@ __all__ = [
     "rebuild",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what a shell completes; not the modules

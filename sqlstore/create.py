@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sqlstore import inference, limits, replay
 from sqlstore.encodings import Encodings, OwnEncoding
-from sqlstore.errors import SchemaError, StorageError, StoreExistsError
+from sqlstore.errors import DuplicateKeyError, SchemaError, StorageError, StoreExistsError
 from sqlstore.identity import Identity
 from sqlstore.index.engine import INDEX_NAME
 from sqlstore.log import files
@@ -121,8 +121,17 @@ def _exists(target: Path) -> StoreExistsError:
 
 
 def _extend(folder: Path, records: Any, encodings: Encodings) -> None:
-    with Writer(folder, lambda _: None, encodings) as writer:
-        writer.extend(records)
+    try:
+        with Writer(folder, lambda _: None, encodings) as writer:
+            writer.extend(records)
+    except DuplicateKeyError:
+        raise
+    except SchemaError as error:
+        error.add_note(
+            "What is not declared was inferred from the first 1,000 records, or 64 MiB of them; "
+            "what others need is declared by `fields` and `metadata`."
+        )
+        raise
 
 
 def _begin(folder: Path, schema: Schema, chunk_size: int) -> None:

@@ -130,6 +130,12 @@ class Finder:
         parameters
             What is bound to the ``:name`` in the text.
         """
+        if parameters and not criteria:
+            name = next(iter(parameters))
+            raise QueryError(
+                f"expected the SQL text that {name!r} is bound to, as in "
+                f'`where("{name} = :{name}", {name}=...)`'
+            )
         if _is_text(criteria, "a AND b"):
             ids = self._queries.ids_where(criteria[0], parameters)
         else:

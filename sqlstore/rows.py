@@ -99,7 +99,9 @@ class RowBuffer:
         if not isinstance(record, Mapping):
             raise SchemaError(f"a record maps names to values, got {shown(record)}", row=row)
         if not self._names.issuperset(record):
-            raise self._schema.unknown([name for name in record if name not in self._names])
+            raise self._schema.unknown(
+                [name for name in record if name not in self._names], row=row
+            )
         return tuple(map(record.get, self._order))
 
     def _is_in_range(self, values: tuple[Any, ...]) -> bool:

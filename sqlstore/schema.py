@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +35,7 @@ class Field:
     ----------
     encoding
         How values become bytes, such as ``"utf8"``, ``"array"`` or ``"jpg"``; with ``[]`` behind it
-        for a sequence of them. See `sqlstore.encodings` for all.
+        for a sequence of them. `help(sqlstore.encodings)` has all.
     compression
         ``"lz4"``, ``"zstd"``, ``"gzip"`` or None; ``"dictionary"`` for small values that are alike,
         which needs the package zstandard. The default is the store's own.
@@ -156,14 +157,19 @@ class Schema:
                 f"metadata columns are {', '.join(self.columns) or '-'}"
             ) from None
 
-    def unknown(self, names: Iterable[str]) -> UnknownNameError:
+    def unknown(self, names: Iterable[str], **where: object) -> UnknownNameError:
         """Return the error for names that are neither field nor metadata column."""
-        wrong = ", ".join(repr(name) for name in names)
+        wrong = ", ".join(f"{name!r}{self._resembling(name)}" for name in names)
         return UnknownNameError(
             f"no field or metadata column is named {wrong}; "
             f"fields are {', '.join(self.fields) or '-'}, "
-            f"metadata columns are {', '.join(self.columns) or '-'}"
+            f"metadata columns are {', '.join(self.columns) or '-'}",
+            **where,
         )
+
+    def _resembling(self, name: object) -> str:
+        near = difflib.get_close_matches(str(name), (*self.fields, *self.columns), 1)
+        return f" (do you mean {near[0]!r}?)" if near else ""
 
 
 def declare(
@@ -293,7 +299,12 @@ def _field(
 def _column(name: str, number: int, given: str | pa.DataType | Column, *, is_key: bool) -> Column:
     declared = given if isinstance(given, Column) else Column(given)
     nullable = declared.nullable and not is_key
-    type_name = column_type(declared.type).name
+    try:
+        type_name = column_type(declared.type).name
+    except SchemaError as error:
+        misplaced = str(declared.type).removesuffix("[]") in ENCODINGS or isinstance(given, Field)
+        hint = "; encodings belong to `fields`" if misplaced else ""
+        raise SchemaError(f"{error.message}{hint}", column=name) from error
     return replace(declared, type=type_name, nullable=nullable, name=name, number=number)
 
 

@@ -85,7 +85,8 @@ class Store(View):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self)} records"
+        n = 0 if self._closed else len(self)
+        state = "closed" if self._closed else f"{n} record{'' if n == 1 else 's'}"
         return f"<sqlstore.Store {str(self.path)!r}: {state}>"
 
     @property
@@ -198,7 +199,8 @@ class Store(View):
         """Append many records and commit them.
 
         A large number becomes a series of commits. If one fails, those before it stay: the error
-        carries their ids in ``error.committed``.
+        carries their ids in ``error.committed``; one that is not of sqlstore, such as Ctrl-C, names
+        the first and last of them in a note.
 
         Parameters
         ----------
@@ -216,7 +218,7 @@ class Store(View):
             try:
                 writer.extend(records)
                 writer.commit()
-            except Exception as error:
+            except BaseException as error:  # also of Ctrl-C
                 if len(writer.ids):
                     error.add_note(f"records {writer.ids[0]} to {writer.ids[-1]} were committed")
                 if isinstance(error, SqlstoreError):

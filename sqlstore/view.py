@@ -42,7 +42,8 @@ class View(Contents):
 
     def __repr__(self) -> str:
         names = ", ".join(self._selected())
-        return f"<sqlstore.View of {len(self)} records of {self._source.root.name}: {names}>"
+        count = f"{len(self)} record{'' if len(self) == 1 else 's'}"
+        return f"<sqlstore.View of {count} of {self._source.root.name}: {names}>"
 
     def _with(self, ids: range | Ids) -> View:
         return View(self._source, ids, self._names)

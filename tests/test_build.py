@@ -54,7 +54,7 @@ def test_every_item_is_stored_once(tmp_path: Path, way: dict[str, Any]) -> None:
     assert_holds(tmp_path / "s")
     assert build(tmp_path / "s", **way) == sqlstore.BuildReport(skipped=COUNT)
     assert str(build(tmp_path / "s", items=range(COUNT + 2), **way)) == (
-        f"2 stored, {COUNT} were there already"
+        f"2 stored, {COUNT} there already"
     )
     assert_holds(tmp_path / "s", range(COUNT + 2))
 

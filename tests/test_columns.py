@@ -524,7 +524,7 @@ def test_a_value_that_is_required_must_be_there(tmp_path: Path, name: str) -> No
     [
         *((declared, declared) for declared in DECLARED.values()),
         *((ARROW[name], declared) for name, declared in DECLARED.items() if name != "json"),
-        ("float", "float32"),
+        (pa.float32(), "float32"),
         ("double", "float64"),
         ("utf8", "string"),
         ("date32[day]", "date32"),
@@ -545,7 +545,8 @@ def test_a_type_can_be_written_in_several_ways(
 @pytest.mark.parametrize(
     "declared",
     [
-        "", "int", "INT8", "decimal", "timestamp[ns]", "timestamp[us, ]", "timestamp[us, Nowhere]",
+        "", "int", "float", "INT8", "decimal", "timestamp[ns]", "timestamp[us, ]",
+        "timestamp[us, Nowhere]",
         "timestamp[us, ../../etc/passwd]", "timestamp[us, /etc/passwd]", "timestamp[us, +02:00]",
         "list<int8>", "object", pa.large_string(), pa.timestamp("ns"), pa.list_(pa.int8()),
         pa.dictionary(pa.int8(), pa.string()), pa.null(), int, None,
@@ -556,3 +557,24 @@ def test_what_is_no_type_is_refused(tmp_path: Path, declared: Any) -> None:
     with pytest.raises(sqlstore.SchemaError):
         sqlstore.create(tmp_path / "s", metadata=metadata)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "meant"),
+    [
+        ("float", '"float64", or "float32"'),  # Arrow's 32 bits, Python's 64
+        (float, '"float64", or "float32"'),
+        ("str", '"string"'),
+        (str, '"string"'),
+        (np.int16, '"int16"'),
+        ("datetime", r'"timestamp\[us\]"'),
+        ("png[]", "encodings belong to `fields`"),
+        (sqlstore.Field("array"), "encodings belong to `fields`"),
+    ],
+)
+def test_a_refused_type_is_told_with_its_column_and_what_may_be_meant(
+    tmp_path: Path, declared: Any, meant: str
+) -> None:
+    with pytest.raises(sqlstore.SchemaError, match=meant) as caught:
+        sqlstore.create(tmp_path / "s", metadata={"n": "int8", "x": declared})
+    assert caught.value.where == {"column": "x"}

@@ -64,6 +64,13 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_others_than_the_first_need_is_said_to_be_declared(tmp_path: Path) -> None:
+    late = ({"n": i} if i < 1000 else {"n": "x"} for i in range(1001))
+    with pytest.raises(sqlstore.SchemaError, match="row 1000") as caught:
+        sqlstore.create(tmp_path / "s", late)
+    assert "inferred from the first 1,000 records" in caught.value.__notes__[0]
+
+
 def test_no_records_suggest_nothing(tmp_path: Path) -> None:
     empty: list[Any] = [[], iter([]), pa.table({"n": [1]})[:0], pd.DataFrame({"n": []})]
     for records in (*empty, pa.table({"n": [1]})[:0].to_reader()):

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pytest
 
@@ -163,7 +163,7 @@ def test_the_commands_there_and_back(
     store, out = tmp_path / "s", tmp_path / "out"
     arguments = ["import-folder", tree, store, "--compression", "zstd", "--exclude", "z*"]
     assert run(capsys, *arguments) == (0, f"{store}: 7 stored\n", "")
-    assert run(capsys, *arguments) == (0, f"{store}: 0 stored, 7 were there already\n", "")
+    assert run(capsys, *arguments) == (0, f"{store}: 0 stored, 7 there already\n", "")
     code, shown, _ = run(capsys, "export-folder", store, out)
     assert (code, shown.partition(":")[0]) == (0, f"wrote 7 files to {out}")
     assert set(read_tree(out)) == set(mixed_files()) - {"z.tar.gz"}
@@ -174,6 +174,23 @@ def test_the_commands_there_and_back(
     code, shown, _ = run(capsys, "export-folder", store, out, "--overwrite", *where)
     assert json.loads(shown)["files"] == 2
     assert run(capsys, "export-folder", store, store / "out")[0] == 2
+
+
+def test_an_import_of_nothing_and_an_interrupted_one_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, store = make_tree(tmp_path / "t", {"a.txt": b"a"}), tmp_path / "s"
+    code, shown, error = run(capsys, "import-folder", tree, store, "--pattern", "*.jpg")
+    assert (code, shown) == (0, f"{store}: 0 stored\n")
+    assert error == "sqlstore: warning: there was no file to import\n"
+
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sqlstore.ingest.folder.import_folder", interrupted)
+    code, shown, error = run(capsys, "import-folder", tree, store)
+    assert (code, shown) == (130, "")
+    assert error.endswith("what is stored stays, and the same command goes on\n")
 
 
 def test_failures_and_what_is_left_out_are_told(
@@ -187,9 +204,11 @@ def test_failures_and_what_is_left_out_are_told(
     code, shown, error = run(capsys, *arguments)
     assert (code, shown) == (2, "")
     assert error.startswith("sqlstore: error: EncodeError: these bytes are not a PNG file")
-    assert error.endswith("(item b.png)\n")
+    assert error.endswith(
+        "(item b.png); --on-error skip goes on after files that cannot be stored\n"
+    )
     code, shown, error = run(capsys, *arguments, "--on-error", "skip")
-    assert (code, shown) == (1, f"{tmp_path / 's'}: 0 stored, 1 were there already, 1 failed\n")
+    assert (code, shown) == (1, f"{tmp_path / 's'}: 0 stored, 1 there already, 1 failed\n")
     assert error.splitlines() == [
         "sqlstore: error: b.png: EncodeError: these bytes are not a PNG file (field file)",
         "sqlstore: warning: left out as hidden: .0, .1, .2, .3, .4 and 2 more",

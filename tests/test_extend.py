@@ -962,3 +962,15 @@ def test_everything_was_written_as_verify_expects(store: sqlstore.Store) -> None
     store.extend(ROWS)
 
     assert store.verify().faults == []
+
+
+def test_ctrl_c_in_a_long_extend_says_what_is_committed(tmp_path: Path) -> None:
+    def records() -> Iterator[dict[str, int]]:
+        yield from ({"n": i} for i in range(10_000))
+        raise KeyboardInterrupt
+
+    with sqlstore.create(tmp_path / "s", metadata={"n": "int32"}) as store:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            store.extend(records())
+        assert caught.value.__notes__ == [f"records 0 to {len(store) - 1} were committed"]
+        assert 0 < len(store) < 10_000

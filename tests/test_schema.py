@@ -220,6 +220,18 @@ def test_a_name_that_is_not_there_is_an_error_that_says_what_is(tmp_path: Path) 
         assert len(store) == 0
 
 
+def test_a_misspelt_name_is_told_with_its_row_and_what_may_be_meant(tmp_path: Path) -> None:
+    columns = {"label": "string", "width": "int8"}
+    with sqlstore.create(tmp_path / "s", metadata=columns) as store:
+        with pytest.raises(
+            sqlstore.UnknownNameError, match=r"'lable' \(do you mean 'label'\?\)"
+        ) as e:
+            store.extend([{"label": "owl"}, {"lable": "owl"}])
+        assert e.value.where == {"row": 1}
+        with pytest.raises(sqlstore.UnknownNameError, match="named 7, 'qqq'; fields are -"):
+            store.extend([{7: "owl", "qqq": 1}])
+
+
 @pytest.mark.parametrize("declared", ["bool", "float32", "float64", "json"])
 def test_some_types_cannot_be_the_key(tmp_path: Path, declared: str) -> None:
     assert "cannot be the key" in refused(tmp_path, metadata={"k": declared}, key="k")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
 from sqlstore.cli import output
 from sqlstore.cli.output import UsageError
+from sqlstore.errors import ItemError
 from sqlstore.ingest import export, folder
 from sqlstore.ingest.folder import ENCODINGS
 from sqlstore.ingest.report import FolderReport
@@ -27,18 +30,19 @@ def import_folder(options: argparse.Namespace) -> int:
     chosen: dict[str, Any] = {}
     if options.compression is not None:
         chosen["compression"] = None if options.compression == "none" else options.compression
-    report = folder.import_folder(
-        options.folder,
-        options.store,
-        workers=options.workers,
-        on_error=options.on_error,
-        metadata=options.metadata,
-        pattern=options.pattern,
-        exclude=options.exclude,
-        hidden=options.hidden,
-        encoding=options.field_encoding,
-        **chosen,
-    )
+    with _told_how_to_go_on(options.on_error):
+        report = folder.import_folder(
+            options.folder,
+            options.store,
+            workers=options.workers,
+            on_error=options.on_error,
+            metadata=options.metadata,
+            pattern=options.pattern,
+            exclude=options.exclude,
+            hidden=options.hidden,
+            encoding=options.field_encoding,
+            **chosen,
+        )
     for failed in report.failed:
         output.complain(str(failed))
     _warn(report)
@@ -49,7 +53,22 @@ def import_folder(options: argparse.Namespace) -> int:
     return 0 if report else 1
 
 
+@contextmanager
+def _told_how_to_go_on(on_error: str) -> Iterator[None]:
+    """Add to what ends an import what becomes of the files before, and of those behind."""
+    try:
+        yield
+    except ItemError as error:
+        skip = "; --on-error skip goes on after files that cannot be stored"
+        raise UsageError(f"{error}{skip if on_error == 'raise' else ''}") from error
+    except KeyboardInterrupt:
+        output.show_warning("interrupted; what is stored stays, and the same command goes on")
+        raise
+
+
 def _warn(report: FolderReport) -> None:
+    if not report.seen:
+        output.show_warning("there was no file to import")
     for reason, paths in report.left_out.items():
         _warn_of(f"left out as {reason}", paths)
     _warn_of("changed since they were stored, and not stored again", report.changed)

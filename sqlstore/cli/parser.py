@@ -155,7 +155,10 @@ def _add_import_folder(add: _Commands) -> None:
         "--workers", type=_count, default=1, metavar="COUNT", help="processes (default: 1)"
     )
     command.add_argument(
-        "--metadata", type=Path, metavar="FILE", help="a CSV or Parquet file with a row per file"
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="a CSV, TSV or Parquet file with a row per file",
     )
     command.add_argument(
         "--on-error",
@@ -187,7 +190,7 @@ def _add_export_folder(add: _Commands) -> None:
         "export-folder",
         folders.export_folder,
         "write the files of an imported folder back",
-        "With their content and modified times.",
+        "Content and modified times are those that were stored.",
     )
     command.add_argument("folder", metavar="DIR", type=Path, help="where to")
     _add_where(command)

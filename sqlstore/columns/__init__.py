@@ -51,12 +51,20 @@ _TYPES: Final[dict[str, ColumnType]] = {
         Json(),
     )
 }
-_ALIASES: Final = {
-    "float": "float32",
-    "double": "float64",
-    "date32[day]": "date32",
-    "utf8": "string",
+_ALIASES: Final = {"double": "float64", "date32[day]": "date32", "utf8": "string"}
+_MEANT: Final = {
+    "str": '"string"',
+    "text": '"string"',
+    "int": '"int64"',
+    "float": '"float64", or "float32", which Arrow calls float',
+    "bytes": '"binary"',
+    "dict": '"json"',
+    "list": '"json"',
+    "date": '"date32"',
+    "datetime": '"timestamp[us]" or "timestamp[us, UTC]"',
+    "timestamp": '"timestamp[us]" or "timestamp[us, UTC]"',
 }
+"""What is refused, as it may mean several types, by names that people try."""
 
 
 def column_type(declared: str | pa.DataType) -> ColumnType:
@@ -67,6 +75,8 @@ def column_type(declared: str | pa.DataType) -> ColumnType:
     SchemaError
         No metadata column can have this type.
     """
+    if isinstance(declared, pa.DataType) and declared == pa.float32():
+        return _TYPES["float32"]  # whose name in Arrow is that of Python's 64 bits
     text = str(declared).strip()
     text = _ALIASES.get(text, text)
     if text in _TYPES:
@@ -78,7 +88,10 @@ def column_type(declared: str | pa.DataType) -> ColumnType:
         except (ValueError, OSError, KeyError) as error:
             raise SchemaError(f"{zone!r} is not a time zone that this machine knows") from error
         return Timestamp(zone)
+    name = declared.__name__ if isinstance(declared, type) else text
+    known = f'"{name}"' if name in _TYPES else _MEANT.get(name)
+    meant = f"; perhaps you mean {known}" if known else ""
     raise SchemaError(
         f"{text!r} is not a type of metadata column; the types are {', '.join(_TYPES)} "
-        "and timestamp[us, ZONE]"
+        f"and timestamp[us, ZONE]{meant}"
     )

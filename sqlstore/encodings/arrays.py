@@ -78,7 +78,10 @@ def _without_bytes(
 
 def _array(value: Any) -> np.ndarray[Any, Any]:
     if not isinstance(value, (np.ndarray, np.generic)):
-        raise EncodeError(f"expected a NumPy array, got {type(value).__name__}")
+        raise EncodeError(
+            f"expected a NumPy array, got {type(value).__name__}; `numpy.asarray` makes one of "
+            "numbers, lists and tensors"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise EncodeError("a masked array would lose its mask; store values and mask as two")
     array = np.asarray(value)

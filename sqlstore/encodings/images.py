@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -50,7 +51,10 @@ class _Image(Encoding):
             return bytes(value)
         image = self._image(value)
         if image.mode not in self.modes:
-            raise EncodeError(f"Pillow images of mode {image.mode} cannot be stored; convert it")
+            raise EncodeError(
+                f"Pillow images of mode {image.mode} are not stored as {self.format}, only "
+                f'{", ".join(sorted(self.modes))}; convert it, as in `image.convert("RGB")`'
+            )
         stream = io.BytesIO()
         try:
             _check_pixels(image)
@@ -65,15 +69,16 @@ class _Image(Encoding):
             return value
         if not isinstance(value, np.ndarray):
             raise EncodeError(
-                f"expected an array, image or {self.format} bytes, got {type(value).__name__}"
+                f"expected a NumPy array, Pillow image or the bytes of a {self.format} file, "
+                f"got {type(value).__name__}{_remedy(value)}"
             )
         native = value.dtype.newbyteorder("=")
         channels = {2: 1, 3: value.shape[-1] if value.ndim == 3 else 0}.get(value.ndim, 0)
         allowed = () if value.ndim == 3 and channels == 1 else self.depths.get(channels, ())
         if native not in [np.dtype(one) for one in allowed] or not value.size:
             raise EncodeError(
-                f"an array of shape {value.shape} and dtype {value.dtype} is not such an image; "
-                f"expected {self.expected}"
+                f"an array of shape {value.shape} and dtype {value.dtype} is not stored as "
+                f"{self.format}; expected {self.expected}"
             )
         return pillow.fromarray(np.ascontiguousarray(value, native))
 
@@ -126,6 +131,13 @@ class Jpg(_Image):
         from PIL.JpegImagePlugin import JpegImageFile
 
         return JpegImageFile(stream)
+
+
+def _remedy(value: Any) -> str:
+    """Return what to do with what is no image, but names or holds one."""
+    if isinstance(value, (str, PurePath)):
+        return "; of a file, give what it holds: `Path(...).read_bytes()`"
+    return "; `numpy.asarray` may make an array of it" if hasattr(value, "__array__") else ""
 
 
 def _check_pixels(image: Any) -> None:

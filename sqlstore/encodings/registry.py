@@ -36,6 +36,18 @@ ENCODINGS: Final[Mapping[str, Encoding]] = {
 }
 """Every encoding that comes with sqlstore, by its name in a schema."""
 
+_MEANT: Final = {
+    "jpeg": "jpg",
+    "str": "utf8",
+    "string": "utf8",
+    "text": "utf8",
+    "image": "png` or `jpg",
+    "ndarray": "array",
+    "numpy": "array",
+    "binary": "bytes",
+}
+"""What stands for names that people try."""
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}", re.IGNORECASE)
 
 
@@ -101,9 +113,10 @@ class Encodings:
                 "pickle runs what others have written: pass allow_pickle=True if you trust them",
                 field=field,
             )
+        meant = f"; perhaps you mean `{_MEANT[name]}`" if name in _MEANT else ""
         raise EncodingUnavailableError(
-            f"{name!r} is not an encoding; the encodings are {', '.join(ENCODINGS)}; one of your "
-            f"own is passed as encodings={{{name!r}: (encode, decode)}}",
+            f"{name!r} is not an encoding{meant}; the encodings are {', '.join(ENCODINGS)}; one of "
+            f"your own is passed as encodings={{{name!r}: (encode, decode)}}",
             field=field,
         )
 

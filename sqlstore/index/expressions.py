@@ -26,6 +26,9 @@ class _Columns(ReadOnlyColumnCollection[str, Any]):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"<sqlstore columns: {', '.join(self.keys())}>"
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
@@ -117,7 +120,8 @@ class Expressions:
 def _check_are_expressions(given: tuple[object, ...]) -> None:
     for one in given:
         if not isinstance(one, (ColumnElement, TextClause)):
+            null = "; for NULL, compare with `store.c.name.is_(None)`"
             raise QueryError(
-                f"expected SQL text or a SQLAlchemy expression, got {one!r}; for NULL, compare "
-                "with `store.c.name.is_(None)`"
+                f"expected SQL text or a SQLAlchemy expression, got {one!r}"
+                f"{null if isinstance(one, bool) else ''}"
             )

@@ -36,6 +36,7 @@ _ALLOWED_PRAGMAS: Final = {
     "index_xinfo",
     "read_uncommitted",
 }
+_MOST_SHOWN: Final = 200
 _WARM: Final = (
     # Table-valued functions declare themselves when first used, which counts as creating a table.
     "SELECT 1 FROM json_each('[]'), json_tree('[]')",
@@ -113,7 +114,7 @@ class Queries:
         # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index. And of
         # the table itself: to compare every id as well takes SQLite a third of the time again.
         sql = f"SELECT id FROM main.records WHERE (\n{_expression(condition)}\n)"
-        ids = ascending(self._run(sql, parameters)[1])
+        ids = ascending(self._run(sql, parameters, condition)[1])
         return ids[: np.searchsorted(ids, self._next)]
 
     def ranks(self, terms: str, parameters: Mapping[str, object], count: int) -> tuple[Ids, Ids]:
@@ -127,15 +128,14 @@ class Queries:
             How many records there are.
         """
         order = _expression(terms)
-        rows = self._run(
-            f"SELECT id, DENSE_RANK() OVER (ORDER BY\n{order}\n) FROM records", parameters
-        )[1]
+        sql = f"SELECT id, DENSE_RANK() OVER (ORDER BY\n{order}\n) FROM records"
+        rows = self._run(sql, parameters, terms)[1]
         return ranked(rows, count)
 
     def table(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any statement that only reads."""
         strict = _strict_quotes(sql)
-        names, rows = self._run(strict, parameters)
+        names, rows = self._run(strict, parameters, sql)
         origins = self._origins.of(_without_parameters(strict)) or [None] * len(names)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
         arrays = [
@@ -145,7 +145,7 @@ class Queries:
         return pa.Table.from_arrays(arrays, names=names)
 
     def _run(
-        self, sql: str, parameters: Mapping[str, object]
+        self, sql: str, parameters: Mapping[str, object], asked: str
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
         _refuse_unused(sql, parameters)
         bound = bindable_all(parameters, (c.kind for c in self._schema.columns.values()))
@@ -160,12 +160,25 @@ class Queries:
         try:
             return self._index.reading(read)
         except QueryError as error:
-            if "no such column" not in error.message:
+            hint = self._hint(error.message, asked)
+            if hint is None:
                 raise
-            raise QueryError(f"{error.message}; {self._hint(error.message)}") from error
+            raise QueryError(f"{error.message}; {hint}") from error
 
-    def _hint(self, message: str) -> str:
-        """Return what to write for a column that SQLite says is not there."""
+    def _hint(self, message: str, asked: str) -> str | None:
+        """Return what helps with what SQLite says of the SQL that somebody wrote."""
+        if "no such column" in message:
+            return self._column_hint(message)
+        if "no such table" in message:
+            return "the tables are `records` and `record_locations`"
+        if message.startswith("cannot modify"):
+            return "only statements that read are allowed here"
+        if "syntax error" in message or "incomplete input" in message:
+            more = "..." if len(asked) > _MOST_SHOWN else ""
+            return f"the SQL is {asked[:_MOST_SHOWN] + more!r}"
+        return None
+
+    def _column_hint(self, message: str) -> str:
         columns = f"the metadata columns are id, {', '.join(self._schema.columns)}"
         for name in self._schema.fields:
             if message.casefold().endswith((f": {name.casefold()}", f".{name.casefold()}")):

@@ -55,7 +55,7 @@ class BuildReport:
     def __str__(self) -> str:
         parts = [f"{self.stored:,} stored"]
         for count, what in (
-            (self.skipped, "were there already"),
+            (self.skipped, "there already"),
             (self.repeated, "came twice"),
             (self.dropped, "without a record"),
             (len(self.failed), "failed"),

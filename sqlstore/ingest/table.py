@@ -35,7 +35,8 @@ class MetadataTable:
         joined_by = next((name for name in _JOINED_BY if name in names), None)
         if joined_by is None:
             raise SchemaError(
-                f"{path} has neither a column `path` nor `file_name`, relative to the folder"
+                f"{path} has neither a column `path` nor `file_name`, relative to the folder; its "
+                f"columns are {', '.join(names)}"
             )
         self._rows = self._by_path(table[joined_by])
         self._matched = bytearray(len(table))

@@ -69,7 +69,10 @@ def check_has_chunks(root: Path) -> None:
     if not root.exists():
         raise StoreNotFoundError(f"there is no store at {root}")
     if not (root / CHUNKS_FOLDER).is_dir():
-        raise NotAStoreError(f"{root} is not a store: it has no folder named {CHUNKS_FOLDER}")
+        is_part = root.is_file() or root.name == CHUNKS_FOLDER
+        inside = is_part and (root.parent / CHUNKS_FOLDER).is_dir()
+        hint = f"; open its folder, {root.parent}" if inside else ""
+        raise NotAStoreError(f"{root} is not a store: it has no folder named {CHUNKS_FOLDER}{hint}")
 
 
 def chunk_path(root: Path, name: str) -> Path:

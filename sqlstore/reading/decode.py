@@ -94,8 +94,12 @@ def stacked(source: Source, ids: Ids, field: Field) -> NDArray[Any]:
     SchemaError
         They differ in shape or dtype, one is missing, or they are no arrays.
     """
-    if field.is_sequence or not source.encoding(field).gives_arrays:
-        raise SchemaError(f"{field.encoding} values cannot be stacked: they are no arrays")
+    if field.is_sequence:
+        raise SchemaError("sequences cannot be stacked; read them with `read`", field=field.name)
+    if not source.encoding(field).gives_arrays:
+        raise SchemaError(
+            f"values of {field.encoding} cannot be stacked: they are no arrays", field=field.name
+        )
     if not len(ids):
         raise SchemaError("no records to stack: the shape of no arrays is not known")
     if field.encoding == "array":
