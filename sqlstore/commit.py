@@ -81,6 +81,9 @@ class Committer:
                 self._index = opened.enter_context(contextlib.closing(Index(path, write=True)))
                 versions.check(self._index)
                 self._identity = identity.of_index(self._index, self._reader)
+                if self._lock.text().pending is not None:  # which may be another schema
+                    self._settle(thorough=False, own=None)
+                    self._identity = identity.of_index(self._index, self._reader)
             opened.pop_all()
         self.schema = self._identity.schema
         self.settings = self._identity.settings
@@ -230,10 +233,7 @@ class Committer:
         self._follow_rebuild()
         versions.check(self._index)  # it may have been migrated meanwhile
         thorough = self._is_first or bool(self._to_seal)
-        own = chunk.name if self._is_as_left(chunk) else None
-        recover.settle(
-            self._index, self.schema, self._reader, self._lock, thorough=thorough, own=own
-        )
+        self._settle(thorough=thorough, own=chunk.name if self._is_as_left(chunk) else None)
         self._is_first = False
         with self._index.transaction():
             trailer = self._insert(chunk, staged)
@@ -250,6 +250,10 @@ class Committer:
         except StorageError as error:
             self._fail(error)  # this commit stands, and what is still named does no harm
         return trailer
+
+    def _settle(self, *, thorough: bool, own: str | None) -> None:
+        how = self._identity.schema, self._reader, self._lock
+        recover.settle(self._index, *how, thorough=thorough, own=own)
 
     def _is_as_left(self, chunk: ChunkWriter) -> bool:
         """Return whether the index knows all that this writer has committed to its chunk."""

@@ -20,7 +20,7 @@ import sqlstore
 from sqlstore import Column, compression, encodings, limits
 from sqlstore.columns import column_type
 from sqlstore.index.engine import APPLICATION_ID
-from sqlstore.log import segment
+from sqlstore.log import edits, segment
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
 from sqlstore.log.table import VALUE_TYPE, build_schema
@@ -114,10 +114,21 @@ def test_compressions_and_encodings_are_those_of_the_page() -> None:
 def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:
     commits = independent_reader.read(owls)["commits"]
     creation, appended, _ = (pa.ipc.open_stream(commit["table"]).schema for commit in commits)
+    with sqlstore.open(owls, "a") as store:
+        store.create_index("n")
+        store.update(n=1)
+    *_, changed, updated = (
+        pa.ipc.open_stream(commit["table"]).schema
+        for commit in independent_reader.read(owls)["commits"]
+    )
     assert creation.equals(described("5. The table of a schema"))
     assert creation.metadata.keys() == {b"sqlstore"}
     settings_named = {bare(row[0]) for row in table_rows("5. The table of a schema", 1)}
-    assert json.loads(creation.metadata[b"sqlstore"]).keys() == settings_named
+    assert changed.equals(creation)
+    assert json.loads(changed.metadata[b"sqlstore"]).keys() == settings_named
+    settings = json.loads(creation.metadata[b"sqlstore"]).keys()
+    assert settings == settings_named - {"created_at", "next_column"}
+    assert updated.equals(pa.schema([edits.RECORD, pa.field("c0", pa.int64())]))
     assert appended.names == ["c0", "f0"]
     assert appended.field("f0").type == VALUE_TYPE
     assert list(VALUE_TYPE) == list(described("6. The tables of records"))

@@ -12,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from sqlstore.errors import QueryError, SqlstoreError
 from sqlstore.index.engine import Index
@@ -64,9 +65,8 @@ class Expressions:
 
     def ids_where(self, criteria: tuple[ColumnElement[bool], ...]) -> Ids:
         """Return the ids of the records that all criteria hold for, ascending."""
-        _check_are_expressions(criteria)
-        record = self._table.c.id
-        return ascending(self._rows(lambda: select(record).where(*criteria)))
+        own = self._own(criteria)
+        return ascending(self._rows(lambda: select(self._table.c.id).where(*own)))
 
     def ranks(self, terms: tuple[ColumnElement[Any], ...], count: int) -> tuple[Ids, Ids]:
         """Return the ids of all records, and for each its rank in an order; ties share a rank.
@@ -76,18 +76,39 @@ class Expressions:
         count
             How many records there are.
         """
-        _check_are_expressions(terms)
+        own = self._own(terms)
 
         def statement() -> Select[Any]:
-            return select(self._table.c.id, func.dense_rank().over(order_by=terms))
+            return select(self._table.c.id, func.dense_rank().over(order_by=own))
 
         return ranked(self._rows(statement), count)
 
     def values(self, terms: Mapping[str, ColumnElement[Any]]) -> list[tuple[Any, ...]]:
         """Return a row per record: its id, and the values of expressions."""
-        given = tuple(terms.values())
+        own = self._own(tuple(terms.values()))
+        return self._rows(lambda: select(self._table.c.id, *own).order_by(self._table.c.id))
+
+    def _own(self, given: tuple[Any, ...]) -> tuple[ColumnElement[Any], ...]:
+        """Return expressions over the columns that there are now.
+
+        They may have been made when the schema was another; columns are looked up by name.
+
+        Raises
+        ------
+        QueryError
+            These are no expressions, or a column is not there any more.
+        """
         _check_are_expressions(given)
-        return self._rows(lambda: select(self._table.c.id, *given).order_by(self._table.c.id))
+
+        def own(element: Any, **_: object) -> Any:
+            table = getattr(element, "table", None)
+            if table is None or table is self._table or table.name != self._table.name:
+                return None  # stays as it is
+            if element.name not in self._table.c:
+                raise QueryError(f"there is no metadata column {element.name!r} any more")
+            return self._table.c[element.name]
+
+        return tuple(replacement_traverse(one, {}, own) for one in given)
 
     def _connect(self) -> Connection:
         """Return SQLAlchemy's view of the index's own connection, which a fork replaces."""

@@ -22,7 +22,7 @@ from sqlstore.log.table import stream
 from sqlstore.types import Ids
 
 EDITS: Final = frozenset({CommitKind.UPDATE, CommitKind.DELETE})
-_RECORD: Final = pa.field("record", pa.int64(), nullable=False)
+RECORD: Final = pa.field("record", pa.int64(), nullable=False)
 _COLUMN: Final = re.compile(r"c([0-9]+)")
 
 
@@ -57,7 +57,7 @@ def build(ids: Ids, columns: Mapping[int, pa.Array]) -> pa.Buffer:
     """
     fields = [pa.field(f"c{number}", array.type) for number, array in columns.items()]
     arrays = [int64_array(ids), *columns.values()]
-    return stream(pa.record_batch(arrays, schema=pa.schema([_RECORD, *fields])))
+    return stream(pa.record_batch(arrays, schema=pa.schema([RECORD, *fields])))
 
 
 def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Edit:
@@ -75,7 +75,7 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Edit:
     """
     fields = list(batch.schema)
     numbers = [_COLUMN.fullmatch(field.name) for field in fields[1:]]
-    if fields[:1] == [_RECORD] and all(numbers) and not batch.column(0).null_count:
+    if fields[:1] == [RECORD] and all(numbers) and not batch.column(0).null_count:
         ids: Ids = batch.column(0).to_numpy()
         lowest, highest = (int(ids[0]), int(ids[-1])) if len(ids) else (0, -1)
         are_those = lowest >= 0 and highest < trailer.first_record and not trailer.records
