@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeAlias, cast
@@ -14,7 +14,7 @@ import pyarrow as pa
 from sqlstore import limits
 from sqlstore.compression import Method, compress_many
 from sqlstore.encodings import Encodings
-from sqlstore.errors import DuplicateKeyError, EncodeError
+from sqlstore.errors import DuplicateKeyError, EncodeError, SqlstoreError
 from sqlstore.log.table import Values, concatenated
 from sqlstore.schema import Field, Schema
 from sqlstore.sequences import ENTRY_SIZE, Packed, pack
@@ -144,12 +144,24 @@ class FieldEncoder:
         if not _has_items(value):
             raise EncodeError(f"expected a sequence of values, got {type(value).__name__}")
         raws: list[Buffer] = []
-        for item in value:
+        for item in _listed(value):
             try:
                 raws.append(self._encode_item(item))
             except EncodeError as error:
                 raise EncodeError(error.message, item=len(raws)) from error
         return Items(raws, sum(map(len, raws)) + ENTRY_SIZE * len(raws))
+
+
+def _listed(values: Iterable[Any]) -> Iterator[Any]:
+    count = 0
+    try:
+        for value in values:
+            yield value
+            count += 1
+    except SqlstoreError:
+        raise
+    except Exception as error:  # somebody else's iterator
+        raise EncodeError(f"there is no next item: {error!r}", item=count) from error
 
 
 def _has_items(value: object) -> bool:

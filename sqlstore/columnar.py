@@ -25,6 +25,7 @@ from sqlstore.errors import EncodeError, SchemaError
 from sqlstore.given import Given, metadata_array, one_array, series_values
 from sqlstore.log.table import Values, no_values
 from sqlstore.schema import Field, Schema
+from sqlstore.sizes import about_bytes
 from sqlstore.types import Buffer, SqlValue
 from sqlstore.view import View
 
@@ -150,11 +151,7 @@ def _halved(columns: _Columns, count: int, most_bytes: int) -> Iterator[tuple[_C
 def _size(column: Given) -> int:
     if isinstance(column, pa.Array):
         return int(column.nbytes)
-    return sum(getattr(value, "nbytes", 0) or _length(value) for value in column)
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, (bytes, bytearray, str)) else 0
+    return sum(map(about_bytes, column))
 
 
 def _block(

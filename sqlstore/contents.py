@@ -93,9 +93,7 @@ class Contents:
         return ids_at(self._record_ids(), positions)
 
     def _id_at(self, position: SupportsIndex) -> int:
-        if isinstance(position, (bool, np.bool_)):
-            raise TypeError(f"a position is an integer, not {position!r}")
-        index = operator.index(position)
+        index = _index(position)
         try:
             return int(self._record_ids()[index])
         except (IndexError, OverflowError):
@@ -156,6 +154,8 @@ class Contents:
             An item is not in the sequence.
         """
         record = self._id_at(position)
+        if not isinstance(mask, Mapping):
+            raise TypeError(f'a mask is a mapping such as {{"frames": range(10)}}, not {mask!r}')
         self._check_selected(mask)
         return masks.masked(self._source, record, mask)
 
@@ -219,6 +219,8 @@ class Contents:
         ChecksumError
             The bytes are not what was written.
         """
+        if type(position) is not int:
+            position = _index(position)
         try:
             raws, ids, _ = self._reads
             return raws[field](ids[position])
@@ -337,6 +339,12 @@ class Contents:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _index(position: SupportsIndex) -> int:
+    if not isinstance(position, (bool, np.bool_)) and hasattr(position, "__index__"):
+        return operator.index(position)
+    raise TypeError(f"a position is an integer, not {position!r}")
 
 
 def _as_range(ids: Sequence[int]) -> range | Ids:

@@ -172,7 +172,7 @@ class Dictionaries:
             if size != raw_length:  # before memory is reserved for it
                 raise DecodeError(f"a frame of {size} bytes instead of {raw_length}")
             return decompress(frame, allow_extra_data=False)
-        except package().ZstdError as error:
+        except (package().ZstdError, MemoryError) as error:  # a lie may ask for 4 GiB
             raise DecodeError(f"cannot decompress: {error}") from error
 
     def _made(self, number: int) -> _Decompress:

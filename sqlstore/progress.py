@@ -17,12 +17,21 @@ def progress(items: Sequence[T], what: str, unit: str) -> Iterable[T]:
 
 
 @contextmanager
-def counted(total: int | None, what: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """Give a function that is told how many more are done; it moves a bar as in `progress`."""
+def counted(
+    total: int | Callable[[], int] | None, what: str, unit: str
+) -> Iterator[Callable[[int], object]]:
+    """Give a function that is told how many more are done; it moves a bar as in `progress`.
+
+    Parameters
+    ----------
+    total
+        How many there are, what counts them if somebody is looking, or None if nobody knows.
+    """
     bar = _bar()
     if bar is None:
         yield _nobody_looks
         return
+    total = total() if callable(total) else total
     with closing(bar(total=total, desc=what, unit=f" {unit}", leave=False)) as shown:
         yield shown.update
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlstore.compression import Method, compress_many, decompress
 from sqlstore.dictionaries import NO_DICTIONARIES, Dictionaries
 from sqlstore.errors import ChecksumError, CorruptStoreError, DecodeError
+from sqlstore.small import is_any
 from sqlstore.types import Buffer
 
 _ENTRY: Final = np.dtype([("end", "<u4"), ("raw_length", "<u4"), ("crc", "<u4")])
@@ -80,10 +81,10 @@ def footer_of(tail: Buffer, length: int, crc: int | None) -> Footer:
         It is not what was written.
     """
     footer = np.frombuffer(tail, _ENTRY) if len(tail) else np.empty(0, _ENTRY)
-    ends = footer["end"].astype(np.int64)
+    ends = footer["end"]
     is_wrong = crc is not None and zlib.crc32(tail) != crc
     last = int(ends[-1]) if len(ends) else 0
-    if is_wrong or last != length - len(tail) or np.any(ends[1:] < ends[:-1]):
+    if is_wrong or last != length - len(tail) or is_any(ends[1:] < ends[:-1]):
         raise ChecksumError("the footer of the sequence is not what was written")
     return footer
 
@@ -117,17 +118,13 @@ def unpacked(
     ChecksumError, DecodeError
         ``error.where["item"]`` says which item is not what was written.
     """
-    lengths = np.diff(footer["end"], prepend=footer["end"][:1]).astype(np.int64)
-    if len(lengths):
-        lengths[0] = len(data) - int(lengths[1:].sum())
     items: list[Buffer] = []
+    entries = footer.tolist()
+    begin = entries[-1][0] - len(data) if entries else 0
     start = 0
-    entries = zip(
-        lengths.tolist(), footer["raw_length"].tolist(), footer["crc"].tolist(), strict=True
-    )
-    for number, (length, raw_length, crc) in enumerate(entries, start=first):
-        stored = data[start : start + length]
-        start += length
+    for number, (end, raw_length, crc) in enumerate(entries, start=first):
+        stored = data[start : end - begin]
+        start = end - begin
         try:
             if check:
                 _check_item(stored, crc)

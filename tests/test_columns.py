@@ -324,7 +324,7 @@ class Colour(enum.StrEnum):
          dt.datetime(2020, 1, 2, 3, 4, 5, 6)),
         ("utc", pd.Timestamp("2020-01-02", tz="Asia/Tokyo"),
          dt.datetime(2020, 1, 1, 15, tzinfo=dt.UTC)),
-        ("json", (1, [2.5, None, "ü"]), [1, [2.5, None, "ü"]]),
+        ("json", [1, [2.5, None, "ü"]], [1, [2.5, None, "ü"]]),
         ("json", False, False),
         ("json", "text", "text"),
     ],

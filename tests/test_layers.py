@@ -22,13 +22,13 @@ MODULES = {
 LAYERS: list[list[str]] = [
     [
         "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
-        "arrow", "positions", "progress", "small",
+        "arrow", "positions", "progress", "small", "json_text",
     ],
     ["columns", "encodings", "dictionaries", "compression", "sequences", "schema"],
     ["log", "index"],
     ["cache"],
     [
-        "given", "batch", "rows", "columnar", "identity", "replay", "recover", "staged",
+        "given", "batch", "rows", "sizes", "columnar", "identity", "replay", "recover", "staged",
         "compressors", "commit", "writer", "edits",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "view", "inference",

@@ -193,7 +193,7 @@ def test_arrays_of_ml_dtypes_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from sqlstore.encodings import dtypes
 
     data = bytes(ENCODINGS["array"].encode(np.zeros(3, ml_dtypes.float8_e5m2)))
-    dtypes.dtype_of.cache_clear()
+    dtypes._parsed.cache_clear()
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(sqlstore.MissingPackageError, match="pip install ml_dtypes"):
         ENCODINGS["array"].decode(data)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlstore.columns.base import ColumnType, is_bytes, is_text, shown, to_list
+from sqlstore.json_text import json_text
 from sqlstore.types import SqlValue
 
 MAX_SQL_INTEGER: Final = 2**63 - 1
@@ -163,8 +164,8 @@ class Json(String):
     can_be_key = False
 
     def convert(self, value: Any) -> SqlValue:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
+        text = json_text(value)
+        text.encode()  # lone surrogates have no UTF-8 form
         return text
 
     def convert_cell(self, value: Any) -> SqlValue:
@@ -176,7 +177,11 @@ class Json(String):
     def accept(self, array: pa.Array) -> pa.Array:
         if not pa.types.is_nested(array.type):
             return super().accept(array)
-        return self.build([None if v is None else self.convert(v) for v in array.to_pylist()])
+        try:
+            values = array.to_pylist(maps_as_pydicts="strict")
+        except KeyError as error:
+            raise ValueError(f"a map has a key twice: {error}") from error
+        return self.build([None if value is None else self.convert(value) for value in values])
 
     def check(self, array: pa.Array) -> None:
         super().check(array)

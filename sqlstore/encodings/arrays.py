@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from sqlstore.encodings.base import Encoding
-from sqlstore.encodings.dtypes import dtype_of, fits_npy, name_of
+from sqlstore import limits
+from sqlstore.encodings.base import Encoding, as_bytes
+from sqlstore.encodings.dtypes import dtype_of, fits_npy, name_of, unshared
 from sqlstore.errors import DecodeError, EncodeError
 from sqlstore.types import Buffer
 
@@ -82,15 +83,24 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
             f"expected a NumPy array, got {type(value).__name__}; `numpy.asarray` makes one of "
             "numbers, lists and tensors"
         )
-    if isinstance(value, np.ma.MaskedArray):
-        raise EncodeError("a masked array would lose its mask; store values and mask as two")
+    check_unmasked(value)
     array = np.asarray(value)
+    if array.nbytes > limits.MAX_VALUE_BYTES:  # before it is copied: it may be one value, repeated
+        raise EncodeError(
+            f"an array of {array.nbytes} bytes; the limit is {limits.MAX_VALUE_BYTES}"
+        )
     if array.dtype.fields is None or array.flags.forc:
         return array
     # NumPy would fill the room between fields with whatever lies in memory.
     whole = np.zeros(array.shape, array.dtype)
     whole[...] = array
     return whole
+
+
+def check_unmasked(value: object) -> None:
+    """Refuse an array with a mask, of which only the values would be kept."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise EncodeError("a masked array would lose its mask; store values and mask as two")
 
 
 def _parsed_header(data: Buffer) -> tuple[int, np.dtype[Any], tuple[int, ...], int]:
@@ -140,17 +150,16 @@ class Npy(Encoding):
     gives_arrays = True
 
     def encode(self, value: Any) -> Buffer:
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            if bytes(value[: len(_NPY_MAGIC)]) != _NPY_MAGIC:
+        given = as_bytes(value)
+        if given is not None:
+            if not given.startswith(_NPY_MAGIC):
                 raise EncodeError("these bytes are not an npy file")
-            return bytes(value)
+            return given
         array = _array(value)
         name_of(array.dtype)  # which refuses what nothing can hold
         if not fits_npy(array.dtype):
             raise EncodeError(f"npy has no dtype {array.dtype}; the encoding `array` has")
-        stream = io.BytesIO()
-        npy.write_array(stream, array, allow_pickle=False)
-        return stream.getvalue()
+        return _npy_file(array)
 
     def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
         try:
@@ -170,9 +179,19 @@ class Npy(Encoding):
             raise ValueError(f"{len(data) - start} bytes for shape {shape} of {dtype}")
         order: Any = "F" if is_fortran else "C"
         if start == len(data):
-            return _without_bytes(shape, dtype, order)
-        flat = np.frombuffer(bytearray(data[start:]), dtype, math.prod(shape))
+            return _without_bytes(shape, unshared(dtype), order)
+        flat = np.frombuffer(bytearray(data[start:]), unshared(dtype), math.prod(shape))
         return flat.reshape(shape, order=order)
+
+
+def _npy_file(array: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    try:
+        npy.write_array(stream, array, (1, 0), allow_pickle=False)
+    except ValueError:  # its names are too long, or not in Latin-1; nothing has been written
+        # Asked for by its number, as NumPy warns when it chooses this version by itself.
+        npy.write_array(stream, array, (3, 0), allow_pickle=False)
+    return stream.getvalue()
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from sqlstore.errors import EncodeError
 from sqlstore.types import Buffer
 
 
@@ -44,3 +45,21 @@ class Encoding(ABC):
         DecodeError
             The bytes were not made by this encoding.
         """
+
+
+def as_bytes(value: object) -> bytes | None:
+    """Return bytes that the caller cannot change any more; None if the value is no bytes.
+
+    Raises
+    ------
+    EncodeError
+        It is a memoryview that has been released.
+    """
+    if type(value) is bytes:
+        return value
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        return None
+    try:
+        return bytes(value)
+    except ValueError as error:
+        raise EncodeError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from functools import lru_cache
 from typing import Any, Final
@@ -72,9 +73,8 @@ def fits_npy(dtype: np.dtype[Any]) -> bool:
         return False
 
 
-@lru_cache(maxsize=256)
 def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the dtype that a text stands for.
+    """Return the dtype that a text stands for; one with fields is nobody else's.
 
     Raises
     ------
@@ -84,10 +84,23 @@ def dtype_of(name: str) -> np.dtype[Any]:
     MissingPackageError
         It is one of ml_dtypes, which is not installed.
     """
+    return unshared(_parsed(name))
+
+
+@lru_cache(maxsize=256)
+def _parsed(name: str) -> np.dtype[Any]:
     dtype = _meant(ast.literal_eval(name) if name[:1] in ("[", "{") else name)
     if dtype.hasobject:
         raise ValueError(f"dtype {name!r}")
     return dtype
+
+
+def unshared(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a dtype whose fields may be renamed, which NumPy does in place."""
+    if dtype.names is None:
+        return dtype
+    is_flat = all(dtype[name].base.names is None for name in dtype.names)
+    return copy.copy(dtype) if is_flat else copy.deepcopy(dtype)
 
 
 def _meant(described: Any) -> np.dtype[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from abc import abstractmethod
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from sqlstore.encodings import fast_images
-from sqlstore.encodings.base import Encoding
+from sqlstore.encodings.arrays import check_unmasked
+from sqlstore.encodings.base import Encoding, as_bytes
 from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
 from sqlstore.types import Buffer
 
@@ -32,7 +34,7 @@ class _Image(Encoding):
     modes
         Of Pillow images that can be stored.
     depths
-        Dtypes of arrays by number of channels.
+        Dtypes of arrays, without byte order, by number of channels.
     """
 
     parallel = True
@@ -40,15 +42,16 @@ class _Image(Encoding):
     format: ClassVar[str]
     signature: ClassVar[bytes]
     modes: ClassVar[frozenset[str]]
-    depths: ClassVar[dict[int, tuple[type, ...]]]
+    depths: ClassVar[dict[int, tuple[str, ...]]]
     expected: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {}
 
     def encode(self, value: Any) -> Buffer:
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            if bytes(value[: len(self.signature)]) != self.signature:
+        given = as_bytes(value)
+        if given is not None:
+            if not given.startswith(self.signature):
                 raise EncodeError(f"these bytes are not a {self.format} file")
-            return bytes(value)
+            return given
         image = self._image(value)
         if image.mode not in self.modes:
             raise EncodeError(
@@ -59,7 +62,7 @@ class _Image(Encoding):
         try:
             _check_pixels(image)
             image.save(stream, self.format, **self.settings)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow may have to read it first: see below
             raise EncodeError(f"this image cannot be stored: {error}") from error
         return stream.getvalue()
 
@@ -72,27 +75,28 @@ class _Image(Encoding):
                 f"expected a NumPy array, Pillow image or the bytes of a {self.format} file, "
                 f"got {type(value).__name__}{_remedy(value)}"
             )
-        native = value.dtype.newbyteorder("=")
+        check_unmasked(value)
         channels = {2: 1, 3: value.shape[-1] if value.ndim == 3 else 0}.get(value.ndim, 0)
         allowed = () if value.ndim == 3 and channels == 1 else self.depths.get(channels, ())
-        if native not in [np.dtype(one) for one in allowed] or not value.size:
+        if value.dtype.str[1:] not in allowed or not value.size:
             raise EncodeError(
                 f"an array of shape {value.shape} and dtype {value.dtype} is not stored as "
                 f"{self.format}; expected {self.expected}"
             )
-        return pillow.fromarray(np.ascontiguousarray(value, native))
+        return pillow.fromarray(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
 
     def decode(self, data: Buffer) -> np.ndarray[Any, Any]:
         pixels = fast_images.decode(data, self.format)
         return self._decode(data) if pixels is None else pixels
 
     def _decode(self, data: Buffer) -> np.ndarray[Any, Any]:
+        _pillow()
         try:
             # Not by `Image.open`, which warns of an image half as large as the largest allowed.
             with self._opened(io.BytesIO(data)) as image:
                 _check_pixels(image)
                 return np.array(_plain(image))
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # its readers raise whatever occurs to them
             raise DecodeError(f"not a {self.format} image: {error}") from error
 
     @abstractmethod
@@ -106,11 +110,10 @@ class Png(_Image):
     format = "PNG"
     signature = b"\x89PNG\r\n\x1a\n"
     modes = frozenset({"L", "LA", "RGB", "RGBA", "I;16"})
-    depths: ClassVar = {1: (np.uint8, np.uint16), 2: (np.uint8,), 3: (np.uint8,), 4: (np.uint8,)}
+    depths: ClassVar = {1: ("u1", "u2"), 2: ("u1",), 3: ("u1",), 4: ("u1",)}
     expected = "(H, W), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8, or (H, W) of uint16"
 
     def _opened(self, stream: io.BytesIO) -> Any:
-        _pillow()
         from PIL.PngImagePlugin import PngImageFile
 
         return PngImageFile(stream)
@@ -122,12 +125,11 @@ class Jpg(_Image):
     format = "JPEG"
     signature = b"\xff\xd8\xff"
     modes = frozenset({"L", "RGB", "CMYK"})
-    depths: ClassVar = {1: (np.uint8,), 3: (np.uint8,)}
+    depths: ClassVar = {1: ("u1",), 3: ("u1",)}
     expected = "(H, W) or (H, W, 3) of uint8"
     settings: ClassVar = {"quality": JPEG_QUALITY, "subsampling": 0}
 
     def _opened(self, stream: io.BytesIO) -> Any:
-        _pillow()
         from PIL.JpegImagePlugin import JpegImageFile
 
         return JpegImageFile(stream)
@@ -157,6 +159,12 @@ def _plain(image: Any) -> Any:
     if image.mode == "CMYK":
         return image.convert("RGB")
     return image.convert("L") if image.mode == "1" else image
+
+
+def is_image(value: object) -> bool:
+    """Return whether this is an image of Pillow."""
+    pillow = sys.modules.get("PIL.Image")  # whoever has an image has imported it
+    return pillow is not None and isinstance(value, pillow.Image)
 
 
 def _pillow() -> ModuleType:

@@ -6,18 +6,17 @@ import json
 import operator
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqlstore.encodings.base import Encoding
+from sqlstore.encodings.base import Encoding, as_bytes
 from sqlstore.errors import DecodeError, EncodeError, MissingPackageError
+from sqlstore.json_text import json_text
 from sqlstore.types import Buffer
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-_NOT_JSON: Final = "JSON would change it"
 
 
 class Bytes(Encoding):
@@ -26,11 +25,10 @@ class Bytes(Encoding):
     straight = bytes
 
     def encode(self, value: Any) -> Buffer:
-        if type(value) is bytes:
-            return value
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return bytes(value)  # a copy: the caller may change his buffer before the commit
-        raise EncodeError(f"expected bytes, got {type(value).__name__}")
+        given = as_bytes(value)
+        if given is None:
+            raise EncodeError(f"expected bytes, got {type(value).__name__}")
+        return given
 
     def decode(self, data: Buffer) -> bytes:
         return bytes(data)
@@ -43,7 +41,7 @@ class Utf8(Encoding):
         if not isinstance(value, str):
             raise EncodeError(f"expected a string, got {type(value).__name__}")
         try:
-            return value.encode()
+            return str.encode(value)
         except UnicodeEncodeError as error:
             raise EncodeError(f"not text that UTF-8 can hold: {error}") from error
 
@@ -107,10 +105,7 @@ class Json(Encoding):
 
     def encode(self, value: Any) -> Buffer:
         try:
-            # First, as it also refuses what contains itself.
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            _check_json(value)
-            return text.encode()
+            return json_text(value).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise EncodeError(f"this cannot be stored as JSON: {error}") from error
 
@@ -119,22 +114,6 @@ class Json(Encoding):
             return json.loads(bytes(data))
         except (ValueError, RecursionError) as error:
             raise DecodeError(f"not JSON: {error}") from error
-
-
-def _check_json(value: Any) -> None:
-    """Refuse what JSON would silently make something else of."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, tuple):
-            raise TypeError(f"{_NOT_JSON}: a tuple would come back as a list")
-        if isinstance(one, dict):
-            wrong = [key for key in one if not isinstance(key, str)]
-            if wrong:
-                raise TypeError(f"{_NOT_JSON}: the key {wrong[0]!r} would come back as text")
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
 
 
 class MessagePack(Encoding):
@@ -183,9 +162,10 @@ class Own(Encoding):
             encoded = self._encode(value)
         except Exception as error:  # somebody else's code
             raise EncodeError(f"the encode function failed: {error!r}") from error
-        if not isinstance(encoded, (bytes, bytearray, memoryview)):
+        given = as_bytes(encoded)
+        if given is None:
             raise EncodeError(f"the encode function gave {type(encoded).__name__}, not bytes")
-        return bytes(encoded)
+        return given
 
     def decode(self, data: Buffer) -> Any:
         try:

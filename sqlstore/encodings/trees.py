@@ -19,6 +19,14 @@ _LENGTH: Final = struct.Struct("<I")
 _EXACT: Final = 2**53  # integers that every JSON reader has exactly
 _DEEPEST: Final = 200  # lists in lists; reading needs three times as many calls in calls
 _ARRAY: Final = Array()
+_UNREADABLE: Final = (
+    struct.error,
+    TypeError,
+    ValueError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class Tree(Encoding):
@@ -42,7 +50,7 @@ class Tree(Encoding):
             structure = json.loads(bytes(data[_LENGTH.size : start]))
             leaves = _Leaves(data, start)
             value = _value(structure, leaves)
-        except (struct.error, TypeError, ValueError, KeyError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise DecodeError(f"not a tree: {error}") from error
         if leaves.position != len(data):
             raise DecodeError("not a tree: there are bytes behind it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from sqlstore.columns import column_type
 from sqlstore.encodings import ENCODINGS
+from sqlstore.encodings.images import is_image
 from sqlstore.errors import EncodeError, SchemaError
 
 ARRAY: Final = "array"
@@ -43,12 +43,6 @@ def kind_of(value: object) -> str | None:
     return IMAGE if is_image(value) else None
 
 
-def is_image(value: object) -> bool:
-    """Return whether this is an image of Pillow."""
-    pillow = sys.modules.get("PIL.Image")  # whoever has an image has imported it
-    return pillow is not None and isinstance(value, pillow.Image)
-
-
 def _numpy_number(value: np.generic) -> str | None:
     name = value.dtype.name
     return name if name in NUMBERS else None
@@ -78,12 +72,17 @@ def _nested(value: Any) -> str:
     return JSON
 
 
+def _kind_of_item(item: object) -> str | None:
+    """Return the kind of what is not nested itself, and so cannot contain what it is in."""
+    return None if item is None or isinstance(item, (dict, list, tuple)) else kind_of(item)
+
+
 def _sequence(value: Sequence[object]) -> str:
     if not value:
         return "[]" if isinstance(value, list) else "()"
-    first = None if value[0] is None else kind_of(value[0])
+    first = _kind_of_item(value[0])
     kind = f"{first}[]"
-    if kind not in SEQUENCES or any(one is None or kind_of(one) != first for one in value):
+    if kind not in SEQUENCES or any(_kind_of_item(one) != first for one in value):
         return _nested(value)
     return _nested(value) if first == TEXT and not isinstance(value, list) else kind
 

@@ -12,7 +12,7 @@ from sqlstore import limits
 from sqlstore.columnar import as_arrow, is_frame, is_tabular
 from sqlstore.columns.base import shown
 from sqlstore.errors import SchemaError
-from sqlstore.inference.kinds import is_image
+from sqlstore.sizes import about_bytes
 from sqlstore.types import Record
 from sqlstore.writer import each_record
 
@@ -70,23 +70,12 @@ def _rows(records: Any, first: int) -> tuple[Sample, Iterator[Record]]:
         if not isinstance(record, Mapping):
             raise SchemaError(f"a record maps names to values, got {shown(record)}", row=len(rows))
         rows.append(record)
-        size += sum(map(_size, record.values()))
+        size += sum(map(about_bytes, record.values()))
         if size >= MOST_BYTES:
             break
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
     columns = {name: [record.get(name) for record in rows] for name in names}
     return Sample(len(rows), columns), itertools.chain(rows, rest)
-
-
-def _size(value: Any) -> int:
-    """Return about how many bytes a value takes, if it may be large."""
-    if isinstance(value, (str, bytes, bytearray)):
-        return len(value)
-    if isinstance(value, (list, tuple)):
-        return sum(map(_size, value))
-    if is_image(value):
-        return int(value.width * value.height) * len(value.getbands())
-    return getattr(value, "nbytes", 0)
 
 
 def _frame(frame: Any, first: int) -> tuple[Sample, Any]:

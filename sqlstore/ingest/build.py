@@ -90,12 +90,7 @@ def build(  # noqa: PLR0913 - what `create` takes, and how to go about it
     SchemaError
         The store that is there was made otherwise.
     """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f'on_error is "raise" or "skip", not {on_error!r}')
-    if start_method not in START_METHODS:
-        raise ValueError(f"start_method is one of {', '.join(START_METHODS)}, not {start_method!r}")
-    if workers < 1:
-        raise ValueError(f"{workers} workers")
+    check_way(workers, on_error, start_method)
     own = Encodings(encodings, allow_pickle=allow_pickle)
     schema = None
     if fields or metadata or not Path(path).exists():
@@ -130,6 +125,16 @@ def build(  # noqa: PLR0913 - what `create` takes, and how to go about it
         total = len(items) if isinstance(items, Sized) else None
         run(job, store, items, key_of, report, workers, start_method, total=total)
     return report
+
+
+def check_way(workers: int, on_error: str, start_method: str) -> None:
+    """Raise ValueError where there is no such way to go about it."""
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f'on_error is "raise" or "skip", not {on_error!r}')
+    if start_method not in START_METHODS:
+        raise ValueError(f"start_method is one of {', '.join(START_METHODS)}, not {start_method!r}")
+    if workers < 1:
+        raise ValueError(f"{workers} workers; there is at least one")
 
 
 def open_or_make(path: Path, opened: Callable[[], Store], made: Callable[[], Store]) -> Store:
@@ -186,7 +191,7 @@ def run(  # noqa: PLR0913 - what `build` and `import_folder` have in common
     workers: int,
     start_method: StartMethod,
     *,
-    total: int | None = None,
+    total: int | Callable[[], int] | None = None,
     on_skipped: Callable[[list[Entry]], object] = len,
 ) -> None:
     """Read and store items, and count in a report what becomes of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,12 @@ def export_folder(view: View, folder: StrPath, *, overwrite: bool = False) -> Ex
     if KEY not in rows.column_names:
         raise SchemaError(f"the view has no column {KEY!r}; it is not of an imported folder")
     paths = rows[KEY]
+    if not pa.types.is_string(paths.type):
+        raise SchemaError(f"the column {KEY!r} has {paths.type} values and no paths")
     _check(paths, root, overwrite=overwrite)
-    times: Any = rows["modified"].cast(pa.int64()) if "modified" in rows.column_names else None
+    times: Any = None
+    if "modified" in rows.column_names and pa.types.is_timestamp(rows["modified"].type):
+        times = rows["modified"].cast(pa.int64())
     root.mkdir(parents=True, exist_ok=True)
     made = {root}
     n_bytes = 0
@@ -98,6 +103,15 @@ def _check(paths: pa.ChunkedArray, root: Path, *, overwrite: bool) -> None:
             seen.add(path)
             if not overwrite and os.path.lexists(root / path):
                 raise FileExistsError(f"{root / path} is there already")
+    for path in seen:
+        for folder in _folders(path):
+            if folder in seen:
+                raise SchemaError(f"the path {folder!r} is a file, and a folder for {path!r}")
+
+
+def _folders(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _check_path(path: str | None) -> None:

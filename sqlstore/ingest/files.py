@@ -58,9 +58,12 @@ class ReadFile:
         }
 
 
-def modified(status: os.stat_result) -> dt.datetime:
-    """Return when a file was modified, in whole microseconds."""
-    return _EPOCH + dt.timedelta(microseconds=status.st_mtime_ns // 1000)
+def modified(status: os.stat_result) -> dt.datetime | None:
+    """Return when a file was modified, in whole microseconds; None outside the years of Python."""
+    try:
+        return _EPOCH + dt.timedelta(microseconds=status.st_mtime_ns // 1000)
+    except OverflowError:
+        return None
 
 
 def whole_file(path: str) -> tuple[bytes, os.stat_result]:

@@ -9,7 +9,14 @@ from sqlstore import limits
 from sqlstore.create import create
 from sqlstore.encodings import Encodings
 from sqlstore.errors import SchemaError
-from sqlstore.ingest.build import OnError, StartMethod, check_made_alike, open_or_make, run
+from sqlstore.ingest.build import (
+    OnError,
+    StartMethod,
+    check_made_alike,
+    check_way,
+    open_or_make,
+    run,
+)
 from sqlstore.ingest.files import FIELD, KEY, ReadFile, modified
 from sqlstore.ingest.report import FolderReport
 from sqlstore.ingest.table import MetadataTable, merged
@@ -86,27 +93,31 @@ def import_folder(  # noqa: PLR0913 - all but two are options
     root, target = Path(folder), Path(store)
     if encoding not in (None, *ENCODINGS):
         raise ValueError(f"encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
-    if workers < 1 or on_error not in ("raise", "skip") or isinstance(exclude, str):
-        raise ValueError('workers is 1 or more, on_error "raise" or "skip", exclude a list')
+    if isinstance(exclude, str):
+        raise TypeError(f"exclude is a list of patterns, such as [{exclude!r}]")
+    check_way(workers, on_error, start_method)
     _check_apart(root, target)
     table = None if metadata is None else MetadataTable(Path(metadata))
     never = frozenset() if metadata is None else _inside(Path(metadata), root)
     walk = Walk(str(root), pattern, tuple(exclude), hidden, never)
     opened = _opened(target, walk, table, encoding, compression, chunk_size)
     with opened as there:
-        job = Job(
-            str(there.path),
-            ReadFile(str(root.absolute())),
-            on_error == "skip",
-            len(there),
-            None,
-            False,
-        )
-        report = FolderReport()
-        report.left_out = walk.left_out
-        changed = _changed(there, ReadFile(str(root)), report)
+        read = ReadFile(str(root.absolute()))
+        job = Job(str(there.path), read, on_error == "skip", len(there), None, False)
+        report = FolderReport(left_out=walk.left_out)
+        changed = _changed(there, read, report)
         items = walk if table is None else _described(walk, table, report)
-        run(job, there, items, key_of, report, workers, start_method, on_skipped=changed)
+        run(
+            job,
+            there,
+            items,
+            key_of,
+            report,
+            workers,
+            start_method,
+            total=walk.count,
+            on_skipped=changed,
+        )
         if table is not None:
             report.unmatched = list(table.unmatched())
     return report

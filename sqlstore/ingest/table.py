@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sqlstore.columns import column_type
+from sqlstore.columns.base import is_bytes, is_text
 from sqlstore.errors import SchemaError
 from sqlstore.ingest.files import FIELD, KEY, METADATA
 
@@ -42,7 +43,10 @@ class MetadataTable:
         self._matched = bytearray(len(table))
         table = table.drop_columns([joined_by])
         self._check_names(table.column_names)
-        self._table = table.cast(pa.schema([self._simplified(one) for one in table.schema]))
+        try:
+            self._table = table.cast(pa.schema([self._simplified(one) for one in table.schema]))
+        except pa.ArrowException as error:
+            raise SchemaError(f"a column of {path} cannot be kept exactly: {error}") from error
         self.columns = {one.name: _declared(one.type) for one in self._table.schema}
 
     def _by_path(self, paths: pa.ChunkedArray) -> dict[str, int]:
@@ -70,8 +74,12 @@ class MetadataTable:
             kind = kind.value_type
         if pa.types.is_timestamp(kind):
             kind = pa.timestamp("us", kind.tz)
-        elif pa.types.is_null(kind) or pa.types.is_time(kind):
+        elif pa.types.is_null(kind) or pa.types.is_time(kind) or _is_any_text(kind):
             kind = pa.string()
+        elif is_bytes(kind) or pa.types.is_binary_view(kind):
+            kind = pa.binary()
+        elif pa.types.is_float16(kind):
+            kind = pa.float32()
         elif pa.types.is_date64(kind):
             kind = pa.date32()
         if not pa.types.is_nested(kind):
@@ -88,11 +96,21 @@ class MetadataTable:
         if number is None:
             return None
         self._matched[number] = True
-        return {name: self._table[name][number].as_py() for name in self.columns}
+        try:
+            return {
+                name: self._table[name][number].as_py(maps_as_pydicts="strict")
+                for name in self.columns
+            }
+        except KeyError as error:
+            raise SchemaError(f"a map in row {number} of {self._path} has a key twice") from error
 
     def unmatched(self) -> Iterator[str]:
         """Return the paths for which `row` was never called."""
         return (path for path, number in self._rows.items() if not self._matched[number])
+
+
+def _is_any_text(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_string_view(kind))
 
 
 def _read(path: Path) -> pa.Table:
@@ -112,8 +130,10 @@ def _read(path: Path) -> pa.Table:
                 quoted_strings_can_be_null=False,
                 column_types=dict.fromkeys(_JOINED_BY, pa.string()),
             )
-            return csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowException as error:
+            table = csv.read_csv(path, parse_options=parse, convert_options=convert)
+            _ = table.column_names  # which is where Arrow decodes them
+            return table
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise SchemaError(f"{path} cannot be read: {error}") from error
     raise SchemaError(f"the suffix of {path} is neither .csv, .tsv nor .parquet")
 

@@ -122,7 +122,7 @@ class Tasks:
         entries: dict[Any, Entry] = {}
         for item in items:
             try:
-                key = _checked(self._key_of(item))
+                key = checked_key(self._store, self._key_of(item))
             except Exception as error:  # noqa: BLE001 - the function is the user's
                 self._report.failed.append(failure(Entry(None, item), error))
             else:
@@ -131,10 +131,18 @@ class Tasks:
         return list(entries.values())
 
 
-def _checked(key: Any) -> Any:
+def checked_key(store: Store, key: Any) -> Any:
+    """Return a key that can be looked for in the store.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        It cannot, as the column of keys could not hold it.
+    """
     if key is None:
         raise ValueError("the key of an item is not None")
     hash(key)
+    store.schema.columns[str(store.schema.key)].kind.convert(key)
     return key
 
 

@@ -84,6 +84,10 @@ class Walk:
             else:
                 stack.append(iter(self._listed(found)))
 
+    def count(self) -> int:
+        """Return how many files there are now."""
+        return sum(1 for _ in self)
+
     def _listed(self, folder: str) -> list[FolderItem | str]:
         """Return what is to be taken of one folder: files, and folders as their paths."""
         try:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sqlstore.encodings import OwnEncoding
 from sqlstore.errors import DuplicateKeyError, SchemaError
 from sqlstore.ingest.report import BuildReport
-from sqlstore.ingest.tasks import Entry, failure, found_keys, trace_of
+from sqlstore.ingest.tasks import Entry, checked_key, failure, found_keys, trace_of
 from sqlstore.store import Store
 from sqlstore.store import open as open_store
 from sqlstore.types import Record
@@ -169,6 +169,7 @@ class Worker:
             if entry.key is None:
                 raise SchemaError(f"the record has no {name}, which is the key")
             return {**record, str(name): entry.key}, entry.key
+        checked_key(self.store, key)
         if entry.key is not None and key != entry.key:
             raise SchemaError(f"the record has the key {key!r}, the item {entry.key!r}")
         return record, key

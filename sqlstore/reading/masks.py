@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -20,11 +20,12 @@ Items: TypeAlias = "bool | slice | Sequence[int]"
 
 Mask: TypeAlias = Mapping[str, Items]
 
+_NO_NUMBERS: Final = (bool, str, bytes, bytearray, Mapping, Set)
+"""What may be iterated over, and is no numbers in an order."""
+
 
 def masked(source: Source, record: int, mask: Mask) -> dict[str, Any]:
     """Return what a mask names of a record; `View.read` describes it."""
-    if not isinstance(mask, Mapping):
-        raise TypeError(f'a mask is a mapping such as {{"frames": range(10)}}, not {mask!r}')
     schema = source.schema
     found: dict[str, Any] = {}
     for name, wanted in mask.items():
@@ -90,7 +91,7 @@ def numbers_of(wanted: Items, count: int) -> Sequence[int] | None:
         return None
     if isinstance(wanted, slice):
         return range(count)[wanted]
-    if isinstance(wanted, (bool, str)) or not hasattr(wanted, "__iter__"):
+    if isinstance(wanted, _NO_NUMBERS) or not hasattr(wanted, "__iter__"):
         raise TypeError(f"items are True, a slice, a range or a list of integers, not {wanted!r}")
     items = range(count)
     numbers = []

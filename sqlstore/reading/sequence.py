@@ -24,11 +24,15 @@ class SequenceValues(FieldValues):
 
     def count(self, record: int) -> int | None:
         """Return how many items a record has; None if it has no sequence."""
+        row = self._present(record)
+        return None if row is None else row[locations.ITEMS]
+
+    def _present(self, record: int) -> tuple[int, ...] | None:
         row = self._row(record)
         if row[locations.COMPRESSION] >= LOST:
             self._refuse_lost(record, row[locations.COMPRESSION])
             return None
-        return row[locations.ITEMS]
+        return row
 
     def items(self, record: int, chosen: Sequence[int] | None = None) -> list[Buffer] | None:
         """Return items, decompressed; None if the record has no sequence.
@@ -44,23 +48,23 @@ class SequenceValues(FieldValues):
         ChecksumError, DecodeError
             An item is not what was written.
         """
-        count = self.count(record)
-        if count is None:
+        row = self._present(record)
+        if row is None:
             return None
-        wanted = range(count) if chosen is None else chosen
+        wanted = range(row[locations.ITEMS]) if chosen is None else chosen
         if not len(wanted):
             return []
-        footer = self._footer(record, count)
+        footer = self._footer(record, row)
         distinct = sorted(set(wanted))
         runs = groupby(enumerate(distinct), key=lambda pair: pair[1] - pair[0])
         found: dict[int, Buffer] = {}
         for _, run in runs:
             numbers = list(map(itemgetter(1), run))
-            found.update(zip(numbers, self._run(record, footer, numbers), strict=True))
+            found.update(zip(numbers, self._run(record, row, footer, numbers), strict=True))
         return [found[number] for number in wanted]
 
-    def _footer(self, record: int, count: int) -> Footer:
-        chunk, offset, length, _, _, _, crc, _ = self._row(record)
+    def _footer(self, record: int, row: tuple[int, ...]) -> Footer:
+        chunk, offset, length, _, _, count, crc, _ = row
         size = count * ENTRY_SIZE
         if size > length:
             error = ChecksumError(f"{count} items in {length} bytes")
@@ -71,9 +75,11 @@ class SequenceValues(FieldValues):
         except ChecksumError as error:
             raise self._located(error, record, chunk, offset) from error
 
-    def _run(self, record: int, footer: Footer, numbers: list[int]) -> list[Buffer]:
+    def _run(
+        self, record: int, row: tuple[int, ...], footer: Footer, numbers: list[int]
+    ) -> list[Buffer]:
         """Return items that lie side by side."""
-        chunk, offset, _, compression, *_ = self._row(record)
+        chunk, offset, _, compression, *_ = row
         first, stop = numbers[0], numbers[-1] + 1
         start = int(footer["end"][first - 1]) if first else 0
         end = int(footer["end"][stop - 1])
