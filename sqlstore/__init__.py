@@ -43,6 +43,8 @@ from sqlstore.errors import (
     StoreFullError,
     StoreNotFoundError,
     StoreTooNewError,
+    SubsetExistsError,
+    SubsetNotFoundError,
     TruncatedChunkError,
     UnknownNameError,
     VersionError,
@@ -59,6 +61,7 @@ from sqlstore.maintenance.report import Fault, Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.store import Store, open
+from sqlstore.subsets import Subset
 from sqlstore.version import __version__
 from sqlstore.view import View
 from sqlstore.writer import Writer
@@ -110,6 +113,9 @@ __all__ = [
     "StoreFullError",
     "StoreNotFoundError",
     "StoreTooNewError",
+    "Subset",
+    "SubsetExistsError",
+    "SubsetNotFoundError",
     "TruncatedChunkError",
     "UnknownNameError",
     "VersionError",

@@ -21,6 +21,8 @@
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
+    ├── SubsetNotFoundError      (LookupError)        no subset of this name
+    ├── SubsetExistsError        (ValueError)         a subset of this name is there already
     ├── ItemError                                     build() could not read or store an item
     ├── StaleViewError                                a pickled view's ids are not kept any more
     ├── VersionError                                  store and library do not fit together
@@ -81,6 +83,8 @@ __all__ = [
     "StoreFullError",
     "StoreNotFoundError",
     "StoreTooNewError",
+    "SubsetExistsError",
+    "SubsetNotFoundError",
     "TruncatedChunkError",
     "UnknownNameError",
     "VersionError",
@@ -200,6 +204,14 @@ class QueryError(SqlstoreError, ValueError):
 
 class RecordNotFoundError(SqlstoreError, LookupError):
     """No record has this id or key."""
+
+
+class SubsetNotFoundError(SqlstoreError, LookupError):
+    """No subset has this name."""
+
+
+class SubsetExistsError(SqlstoreError, ValueError):
+    """A subset of this name is there already."""
 
 
 class ItemError(SqlstoreError):

@@ -20,9 +20,10 @@ from sqlstore.errors import (
     RecordNotFoundError,
     StoreNotFoundError,
 )
-from sqlstore.index import records, versions
+from sqlstore.index import records, subsets, versions
 from sqlstore.index.query import Queries
 from sqlstore.index.records import CommitRow
+from sqlstore.index.subsets import SubsetRow
 from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.opening import Opening, Seen
@@ -203,6 +204,18 @@ class Finder:
     def sql(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return the result of any SQL that only reads."""
         return self._queries.table(sql, parameters)
+
+    def subsets(self) -> list[SubsetRow]:
+        """Return what the index says of every subset, in the order in which they were saved."""
+        return subsets.listed(self._index)
+
+    def subset(self, name: str) -> SubsetRow | None:
+        """Return what the index says of a subset; None if there is none of this name."""
+        return subsets.named(self._index, name)
+
+    def members(self, number: int) -> Ids:
+        """Return the members that the index has of a subset, in order."""
+        return np.array(subsets.members(self._index, number), np.int64)
 
     def id_of_key(self, value: object) -> int | None:
         """Return the id of the record with this key, or None."""

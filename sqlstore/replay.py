@@ -16,20 +16,28 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore import checksum
-from sqlstore.errors import CorruptChunkError, CorruptIndexError, RecordNotFoundError
+from sqlstore.errors import (
+    CorruptChunkError,
+    CorruptIndexError,
+    RecordNotFoundError,
+    SubsetNotFoundError,
+)
 from sqlstore.identity import Identity
 from sqlstore.index import alter, changes, records
+from sqlstore.index import subsets as index_subsets
 from sqlstore.index.engine import Index
+from sqlstore.index.subsets import SubsetRow
 from sqlstore.limits import FORMAT_VERSION
-from sqlstore.log import dictionary, edits, table
+from sqlstore.log import dictionary, edits, subsets, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import Edit
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer, check_readable
+from sqlstore.log.subsets import Described
 from sqlstore.log.table import Values
 from sqlstore.schema import Schema
-from sqlstore.types import SqlValue
+from sqlstore.types import Ids, SqlValue
 
 
 def create_index(path: Path, identity: Identity, link: Link, chunk: uuid.UUID) -> Index:
@@ -159,6 +167,29 @@ def edit_records(index: Index, schema: Schema, edit: Edit) -> None:
     change(index, names, values, edit.ids)
 
 
+def change_subsets(index: Index, trailer: Trailer, described: Described, ids: Ids) -> None:
+    """Save or drop a subset as a commit says.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        There is one of its name already.
+    SubsetNotFoundError
+        There is none to drop.
+    """
+    if trailer.kind == CommitKind.SAVE_SUBSET:
+        index_subsets.insert(index, subset_row(trailer, described, ids), ids.tolist())
+    elif not index_subsets.delete(index, described.name):
+        raise SubsetNotFoundError(f"there is no subset {described.name!r}")
+
+
+def subset_row(trailer: Trailer, described: Described, ids: Ids) -> SubsetRow:
+    """Return the row of `subsets` that a subset becomes."""
+    said = described.name, described.sql, described.parameters, described.note
+    marks = described.fingerprint, described.content, trailer.committed_at
+    return SubsetRow(trailer.number, *said, len(ids), *marks)
+
+
 def insert_commit(
     index: Index, trailer: Trailer, name: str, chunk_uuid: str, *, sealed: bool
 ) -> None:
@@ -220,7 +251,7 @@ def insert_from_log(
         if check_readable(trailer, name):
             schema = _insert_rows(index, schema, reader.table(name, trailer), trailer, name)
         insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
-    except (sqlite3.IntegrityError, RecordNotFoundError) as error:
+    except (sqlite3.IntegrityError, RecordNotFoundError, SubsetNotFoundError) as error:
         raise CorruptIndexError(
             f"commit {trailer.number} does not fit the rows that are there ({error}); "
             "run `sqlstore rebuild`",
@@ -242,6 +273,8 @@ def _insert_rows(
             edit_records(index, schema, edits.parse(batch, trailer, name))
         case CommitKind.DICTIONARY:
             insert_dictionary(index, dictionary.parse(batch, trailer, name))
+        case CommitKind.SAVE_SUBSET | CommitKind.DROP_SUBSET:
+            change_subsets(index, trailer, *subsets.parse(batch, trailer, name))
         case _:
             before, (schema, _) = schema, table.parse_schema(batch, trailer, name)
             alter.change(index, before, schema)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeGuard
 
 import pyarrow as pa
 
@@ -315,12 +315,17 @@ def _check_key(schema: Schema, key: str) -> None:
         raise SchemaError(f"a {schema.columns[key].type} column cannot be the key", column=key)
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Return whether this is printable text without outer spaces."""
+    return isinstance(name, str) and bool(name) and name == name.strip() and name.isprintable()
+
+
 def _check_names(names: Sequence[object]) -> None:
     if len(names) > limits.MAX_COLUMNS:
         raise SchemaError(f"{len(names)} fields and columns; the limit is {limits.MAX_COLUMNS}")
     seen: dict[str, str] = {}
     for name in names:
-        if not isinstance(name, str) or not name or name != name.strip() or not name.isprintable():
+        if not is_name(name):
             raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
         if len(name) > limits.MAX_NAME_LENGTH:
             raise SchemaError(f"the name {name[:20]!r}... is longer than {limits.MAX_NAME_LENGTH}")

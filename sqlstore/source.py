@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore.attached import ATTEMPTS, Attached
 from sqlstore.cache import locations
@@ -73,6 +74,18 @@ class Source(Attached):
     ) -> list[Buffer] | None:
         """Return items of a sequence as `SequenceValues.items` does."""
         return self._reading(lambda: self._sequence(field).items(record, chosen))
+
+    def checksums(self, ids: Ids, field: Field) -> NDArray[np.uint32]:
+        """Return what tells stored values apart, a row for each record.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(n, 4)``: compression, raw length, items, and CRC-32 of the stored bytes.
+        """
+        if not len(ids):
+            return np.empty((0, 4), np.uint32)
+        return self._reading(lambda: self._field(field).checksums(ids))
 
     def encoding(self, field: Field) -> Encoding:
         """Return the encoding of a value, or of each item of a sequence.

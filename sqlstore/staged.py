@@ -13,16 +13,23 @@ import pyarrow as pa
 
 from sqlstore import replay
 from sqlstore.batch import Block, duplicate_key
-from sqlstore.errors import CorruptIndexError, SchemaError, SqlstoreError, StoreBusyError
+from sqlstore.errors import (
+    CorruptIndexError,
+    SchemaError,
+    SqlstoreError,
+    StoreBusyError,
+    SubsetExistsError,
+)
 from sqlstore.index import alter, records
 from sqlstore.index.engine import Index
-from sqlstore.log import dictionary, edits
+from sqlstore.log import dictionary, edits, subsets
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import Edit
 from sqlstore.log.segment import TRAILER_SIZE, CommitKind, Trailer, align
+from sqlstore.log.subsets import Described
 from sqlstore.log.table import Values, build_append, build_schema
 from sqlstore.schema import Schema
-from sqlstore.types import Buffer, SqlValue
+from sqlstore.types import Buffer, Ids, SqlValue
 
 
 class Staged(ABC):
@@ -204,6 +211,37 @@ class StagedSchema(Staged):
     def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
         """Return that a constraint does not allow it."""
         return SchemaError(f"{index.path} does not allow another schema: {error}")
+
+
+class StagedSubset(Staged):
+    """A named subset to be saved, or to be dropped."""
+
+    skippable = True  # who does not know subsets can read all records
+
+    def __init__(self, kind: CommitKind, described: Described, ids: Ids) -> None:
+        self.kind = kind
+        self._described = described
+        self._ids = ids
+        self.table = subsets.build(described, ids)
+
+    def lay_out(self, start: int) -> None:
+        """Take its place in a chunk, from an offset on."""
+        self.bodies_end = start
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
+        """Insert the rows of the subset, or delete them."""
+        replay.change_subsets(index, trailer, self._described, self._ids)
+
+    def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
+        """Return that the name is taken."""
+        if "subsets.name" in str(error):
+            return SubsetExistsError(
+                f"there is a subset {self._described.name!r} already; drop it, or take another name"
+            )
+        return CorruptIndexError(
+            f"the index does not allow a subset ({error}); "
+            f"run `sqlstore rebuild {index.path.parent}`"
+        )
 
 
 class StagedDictionary(Staged):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import operator
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import edits, limits, pickling
+from sqlstore import limits, pickling
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import (
     ReadOnlyError,
@@ -24,22 +23,21 @@ from sqlstore.errors import (
 from sqlstore.finder import all_bound
 from sqlstore.index.engine import INDEX_NAME
 from sqlstore.log import files
-from sqlstore.log.segment import CommitKind
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.opening import Io, opening
 from sqlstore.reading.field import Verify
-from sqlstore.schema import Column, Schema, with_index, with_renamed, without_column
+from sqlstore.schema import Schema
 from sqlstore.source import Source
+from sqlstore.store_edits import StoreEdits
 from sqlstore.types import Ids, StrPath
-from sqlstore.view import View
 from sqlstore.writer import Writer
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnCollection
 
 
-class Store(View):
+class Store(StoreEdits):
     """An opened store, and the view of all its records.
 
     It sees the commit at which it was opened or last refreshed, and its own commits. A context
@@ -225,58 +223,6 @@ class Store(View):
                     error.committed = writer.ids
                 raise
             return writer.ids
-
-    def add_column(
-        self, name: str, declared: str | pa.DataType | Column, values: Any = None
-    ) -> None:
-        """Add a metadata column.
-
-        Parameters
-        ----------
-        name
-            Of the column.
-        declared
-            Its type, or a `Column`, as in `create`; the value may be missing.
-        values
-            As in `update`: one value for all records, or an array with a value for each. By default
-            all are missing.
-
-        Raises
-        ------
-        SchemaError
-            The name or type is not valid, or a value does not fit.
-        """
-        edits.add_column(self._source, name, declared, values)
-
-    def drop_column(self, name: str) -> None:
-        """Drop a metadata column and its values.
-
-        Raises
-        ------
-        UnknownNameError
-            There is no such column.
-        SchemaError
-            It is the key.
-        """
-        self._change(CommitKind.DROP_COLUMN, partial(without_column, name=name))
-
-    def rename_column(self, name: str, new_name: str) -> None:
-        """Give a metadata column another name."""
-        change = partial(with_renamed, name=name, new_name=new_name)
-        self._change(CommitKind.RENAME_COLUMN, change)
-
-    def create_index(self, column: str) -> None:
-        """Make an SQL index on a metadata column, so that filters by it need not look at all."""
-        change = partial(with_index, name=column, is_indexed=True)
-        self._change(CommitKind.CREATE_INDEX, change)
-
-    def drop_index(self, column: str) -> None:
-        """Drop the SQL index of a metadata column."""
-        change = partial(with_index, name=column, is_indexed=False)
-        self._change(CommitKind.DROP_INDEX, change)
-
-    def _change(self, kind: CommitKind, change: Callable[[Schema], Schema]) -> None:
-        edits.change_schema(self._source, kind, change)
 
     def verify(self) -> Report:
         """Check every stored byte, every commit and every index row against each other.

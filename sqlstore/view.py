@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sqlstore import edits, pickling
+from sqlstore import edits, pickling, subsets
 from sqlstore.contents import Contents
 from sqlstore.finder import all_bound
 from sqlstore.positions import Positions
@@ -188,6 +188,40 @@ class View(Contents):
             A record was deleted before. Nothing is changed.
         """
         edits.delete(self._source, self.ids)
+
+    def save(self, name: str, *, note: str | None = None) -> None:
+        """Save these records as a named subset, which later edits and appends do not change.
+
+        Parameters
+        ----------
+        name
+            Printable text; no other subset has it.
+        note
+            What to say of it.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        SubsetExistsError
+            There is a subset of that name.
+        RecordNotFoundError
+            A record was deleted.
+        """
+        subsets.save(self._source, self.ids, name, note)
+
+    def content_fingerprint(self) -> str:
+        """Return the SHA-256, in hexadecimal digits, of what these records are, in their order.
+
+        It covers the metadata, and the checksums of what is stored of every field: so it changes
+        with every value, with the compression, and with the columns that there are.
+
+        Raises
+        ------
+        RecordNotFoundError
+            A record was deleted.
+        """
+        return subsets.content_fingerprint(self._source, self.ids)
 
     def batches(self, size: int) -> Iterator[View]:
         """Return views of up to ``size`` consecutive records, the last of what is left."""

@@ -34,7 +34,13 @@ def read(root: Path) -> dict[str, Any]:
     found = {commit["commit"]: commit for path in chunks for commit in commits_of(path)}
     commits = sorted(found.values(), key=lambda commit: int(commit["number"]))
     require(len({commit["store"] for commit in commits}) == 1, "not the chunks of one store")
-    store: dict[str, Any] = {"commits": commits, "records": {}, "rows": {}, "dictionaries": {}}
+    store: dict[str, Any] = {
+        "commits": commits,
+        "records": {},
+        "rows": {},
+        "dictionaries": {},
+        "subsets": {},
+    }
     number, previous, record = 1, bytes(16), 0
     for commit in commits:
         link = commit["number"], commit["previous"], commit["first_record"]
@@ -68,7 +74,7 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
     require(
-        kind in (1, 2, 3, 5, 6, 7, 8, 11, 12, 13) or commit["flags"] & 1 == 1,
+        kind in (1, 2, 3, 5, 6, 7, 8, 11, 12, 13, 14, 15) or commit["flags"] & 1 == 1,
         f"commit {number} is of an unknown kind",
     )
     if kind in (1, 6, 7, 8, 11, 12):
@@ -84,6 +90,12 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     elif kind in (3, 5):
         (batch,) = pa.ipc.open_stream(table)
         edit_records(batch.to_pylist(), store, is_delete=kind == 5)
+    elif kind in (14, 15):
+        (batch,) = pa.ipc.open_stream(table)
+        said = json.loads(batch.schema.metadata[b"sqlstore"])
+        store["subsets"].pop(said["name"], None)
+        if kind == 14:
+            store["subsets"][said["name"]] = said | {"records": batch["record"].to_pylist()}
     elif kind == 13:
         (batch,) = pa.ipc.open_stream(table)
         (row,) = batch.to_pylist()

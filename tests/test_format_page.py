@@ -20,7 +20,7 @@ import sqlstore
 from sqlstore import Column, compression, encodings, limits
 from sqlstore.columns import column_type
 from sqlstore.index.engine import APPLICATION_ID
-from sqlstore.log import edits, segment
+from sqlstore.log import edits, segment, subsets
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
 from sqlstore.log.table import VALUE_TYPE, build_schema
@@ -131,7 +131,9 @@ def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:
     assert updated.equals(pa.schema([edits.RECORD, pa.field("c0", pa.int64())]))
     assert appended.names == ["c0", "f0"]
     assert appended.field("f0").type == VALUE_TYPE
-    assert list(VALUE_TYPE) == list(described("6. The tables of records"))
+    assert list(VALUE_TYPE) == list(described("Of an append"))
+    described_subset = {bare(row[0]) for row in table_rows("Of a subset")}
+    assert described_subset == set(subsets.Described.__slots__)
     assert all(field.nullable for field in appended)
     assert appended.metadata is None
 

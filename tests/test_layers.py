@@ -29,12 +29,12 @@ LAYERS: list[list[str]] = [
     ["cache"],
     [
         "given", "batch", "rows", "sizes", "columnar", "identity", "replay", "recover", "staged",
-        "compressors", "commit", "writer", "edits",
+        "compressors", "commit", "writer", "edits", "subsets",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "view", "inference",
         "maintenance",
     ],
-    ["store", "create"],
+    ["store_edits", "store", "create"],
     ["ingest"],
     ["cli", "__init__", "__main__"],
 ]  # fmt: skip

@@ -271,7 +271,7 @@ def test_an_upgrade_may_recreate_a_table(
     index = root / "index.sqlite"
     edit(
         root,
-        "INSERT INTO subsets VALUES (1, 'mine', NULL, NULL, NULL, 1, '', 0)",
+        "INSERT INTO subsets VALUES (1, 'mine', NULL, NULL, NULL, 1, '', '', 0)",
         "INSERT INTO subset_records VALUES (1, 0, 3)",
     )
     before, before_sql = rows(index), declared(index)

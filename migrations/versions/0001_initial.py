@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("note", sa.TEXT),
         _integer("records"),
         _text("fingerprint"),
+        _text("content"),
         _integer("saved_at"),
         sqlite_strict=True,
     )

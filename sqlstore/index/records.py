@@ -12,26 +12,13 @@ from numpy.typing import NDArray
 
 from sqlstore.errors import CorruptIndexError
 from sqlstore.index.engine import Index, Rows
+from sqlstore.index.row import Row
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import SqlValue
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A row that is what its class declares: a damaged page may hold anything."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, {"int": int, "str": str}[str(field.type)]):
-                raise CorruptIndexError(
-                    f"index.sqlite has {value!r} as {field.name} in {type(self).__name__}; "
-                    "run `sqlstore rebuild`"
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class StoreRow(_Row):
+class StoreRow(Row):
     """The one row of the table ``store``.
 
     Attributes
@@ -66,7 +53,7 @@ class StoreRow(_Row):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRow(_Row):
+class ChunkRow(Row):
     """A row of the table ``chunks``: ``size`` is what has been committed to it."""
 
     chunk: int
@@ -77,7 +64,7 @@ class ChunkRow(_Row):
 
 
 @dataclass(frozen=True, slots=True)
-class CommitRow(_Row):
+class CommitRow(Row):
     """A row of the table ``commits``: ``offset`` is where its trailer lies in its chunk."""
 
     number: int
@@ -91,7 +78,7 @@ class CommitRow(_Row):
 
 
 @dataclass(frozen=True, slots=True)
-class DictionaryRow(_Row):
+class DictionaryRow(Row):
     """A row of the table ``dictionaries``: where one lies that values are compressed with."""
 
     number: int

@@ -137,6 +137,7 @@ Table(
     Column("note", TEXT),
     _integer("records"),
     _text("fingerprint"),
+    _text("content"),
     _integer("saved_at"),
     sqlite_strict=True,
 )

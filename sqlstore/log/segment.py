@@ -71,6 +71,8 @@ READABLE_KINDS: Final = SCHEMA_KINDS | {
     CommitKind.UPDATE,
     CommitKind.DELETE,
     CommitKind.DICTIONARY,
+    CommitKind.SAVE_SUBSET,
+    CommitKind.DROP_SUBSET,
 }
 
 

@@ -23,7 +23,7 @@ from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import Trailer
 from sqlstore.schema import Column, Field, Schema
 
-_SETTINGS: Final = b"sqlstore"
+SETTINGS: Final = b"sqlstore"
 
 VALUE_TYPE: Final = pa.struct(
     [
@@ -130,7 +130,7 @@ def build_schema(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
     arrays = [
         pa.array([row[i] for row in rows], type=field.type) for i, field in enumerate(_SCHEMA_ROWS)
     ]
-    described = _SCHEMA_ROWS.with_metadata({_SETTINGS: json.dumps(settings)})
+    described = _SCHEMA_ROWS.with_metadata({SETTINGS: json.dumps(settings)})
     return stream(pa.record_batch(arrays, schema=described))
 
 
@@ -194,7 +194,7 @@ def parse_schema(
                 row["type"], row["index"], row["nullable"], name=called, number=number
             )
             key = called if row["key"] else key
-    settings = json.loads(batch.schema.metadata[_SETTINGS])
+    settings = json.loads(batch.schema.metadata[SETTINGS])
     given = max((column.number + 1 for column in columns.values()), default=0)
     next_column = int(settings.get("next_column", given))
     return Schema(fields, columns, key, trailer.schema_version, next_column), settings

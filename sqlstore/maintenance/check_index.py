@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore import replay
 from sqlstore.identity import Identity
-from sqlstore.index import records
+from sqlstore.index import records, subsets
 from sqlstore.index.engine import Index
+from sqlstore.index.subsets import SubsetRow
 from sqlstore.log import table
 from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.edits import Edited
@@ -18,7 +20,7 @@ from sqlstore.log.segment import Trailer
 from sqlstore.maintenance.report import Report
 from sqlstore.positions import is_among
 from sqlstore.schema import Schema
-from sqlstore.types import SqlValue
+from sqlstore.types import Ids, SqlValue
 
 _ADVICE = "run `sqlstore rebuild`"
 _MOST_NAMED = 100
@@ -168,6 +170,32 @@ def check_dictionaries(
                 report.add(f"{message}; {_ADVICE}")
         for number in found if is_all else ():
             report.add(f"the index has dictionary {number}, which the log has not; {_ADVICE}")
+
+
+def check_subsets(
+    index: Index, saved: Mapping[str, tuple[SubsetRow, Ids]], last: int, report: Report
+) -> None:
+    """Check that the index has the subsets that the log has.
+
+    Parameters
+    ----------
+    saved
+        Their rows and members, by name.
+    last
+        The number of the last commit that was looked at; there may be more subsets behind it.
+    """
+    with report.catching():
+        found = {row.name: row for row in subsets.listed(index) if row.number <= last}
+        for name, (row, ids) in saved.items():
+            have = found.pop(name, None)
+            if have is not None and have != row:
+                report.add(f"the index has another subset {name!r} than the log; {_ADVICE}")
+            elif have is not None and subsets.members(index, row.number) != ids.tolist():
+                report.add(f"the index has other members of subset {name!r}; {_ADVICE}")
+            elif have is None and records.last_commit(index).number == last:
+                report.add(f"the index lacks the subset {name!r}; {_ADVICE}")
+        for name in found:
+            report.add(f"the index has a subset {name!r}, which the log has not; {_ADVICE}")
 
 
 def check_no_more(index: Index, schema: Schema, report: Report) -> None:

@@ -12,7 +12,8 @@ from sqlstore import identity, recover, replay
 from sqlstore.errors import CorruptStoreError, SqlstoreError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
-from sqlstore.log import chain, edits, files
+from sqlstore.index.subsets import SubsetRow
+from sqlstore.log import chain, edits, files, subsets
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit, Edited
@@ -29,7 +30,7 @@ from sqlstore.maintenance import check_index, check_log
 from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
-from sqlstore.types import StrPath
+from sqlstore.types import Ids, StrPath
 
 
 def verify(path: StrPath) -> Report:
@@ -82,6 +83,7 @@ class _Check:
         self._chunks: dict[str, records.ChunkRow] = {}
         self._dictionaries = check_log.FoundDictionaries()
         self._places: list[DictionaryPlace] = []
+        self._subsets: dict[str, tuple[SubsetRow, Ids]] = {}
 
     def run(self) -> None:
         if self._index is not None:
@@ -107,6 +109,7 @@ class _Check:
         if self._index is not None:
             last = ordered[-1].trailer.number if ordered else 0
             check_index.check_dictionaries(self._index, self._places, last, self._report)
+            check_index.check_subsets(self._index, self._subsets, last, self._report)
             check_index.check_no_more(self._index, is_of.schema, self._report)
 
     def _links(self) -> Iterator[Link]:
@@ -254,12 +257,22 @@ class _Check:
                 self._check_dictionary(link)
             elif trailer.kind in SCHEMA_KINDS:
                 identity.of_link(self._reader, link)
+            elif trailer.kind in (CommitKind.SAVE_SUBSET, CommitKind.DROP_SUBSET):
+                self._check_subset(link)
             elif trailer.kind not in EDITS and check_readable(trailer, link.chunk):
                 batch = check_log.check_append(
                     self._reader, schema, link, self._dictionaries, self._report
                 )
         if batch is not None and self._index is not None and edited is not None:
             check_index.check_rows(self._index, schema, trailer, batch, edited, self._report)
+
+    def _check_subset(self, link: Link) -> None:
+        batch = self._reader.table(link.chunk, link.trailer)
+        described, ids = subsets.parse(batch, link.trailer, link.chunk)
+        if link.trailer.kind == CommitKind.DROP_SUBSET:
+            self._subsets.pop(described.name, None)
+        else:
+            self._subsets[described.name] = replay.subset_row(link.trailer, described, ids), ids
 
     def _check_dictionary(self, link: Link) -> None:
         place = check_log.check_dictionary(self._reader, link, self._dictionaries, self._report)

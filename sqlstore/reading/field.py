@@ -249,6 +249,13 @@ class FieldValues:
             self._check_bodies(rows, ids, held, due)
         return Bodies(held, rows[:, locations.LENGTH])
 
+    def checksums(self, ids: Ids) -> NDArray[np.uint32]:
+        """Return compression, raw length, items and CRC-32 of values, a row for each record."""
+        refuse_deleted(ids, self._deleted)
+        rows = self._table.take(ids, axis=0)
+        self._check_rows(rows, ids)
+        return np.ascontiguousarray(rows[:, locations.COMPRESSION : locations.CRC + 1])
+
     def _due(self, rows: NDArray[np.uint32], ids: Ids) -> NDArray[np.bool_] | None:
         """Return which bodies are to be checked, None for none; new rows are checked here."""
         if self._verify == "never":

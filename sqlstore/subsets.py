@@ -1,0 +1,201 @@
+"""Named subsets: some records of a store, frozen under a name in its log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from sqlstore.arrow import presence
+from sqlstore.edits import committing
+from sqlstore.errors import CorruptIndexError, SchemaError, SubsetNotFoundError
+from sqlstore.index.subsets import SubsetRow
+from sqlstore.log.segment import CommitKind
+from sqlstore.log.subsets import Described, fingerprint_of
+from sqlstore.positions import NO_IDS, is_among
+from sqlstore.schema import is_name
+from sqlstore.source import Source
+from sqlstore.staged import StagedSubset
+from sqlstore.types import Ids
+
+_AT_ONCE: Final = 1 << 18  # records whose content is looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """What is known of a named subset; `Store.subset` gives its records.
+
+    Attributes
+    ----------
+    name
+        Of the subset.
+    records
+        How many members it has, repeats counted.
+    deleted
+        How many of them were deleted since.
+    sql, parameters
+        The SQL condition that made it and what was bound to that; None if it was made otherwise.
+    note
+        What was said of it, or None.
+    fingerprint
+        SHA-256, in hexadecimal digits, of the ids of its members in their order.
+    content
+        The same of what the members were when it was saved: `View.content_fingerprint`.
+    saved_at
+        When, in UTC.
+    """
+
+    name: str
+    records: int
+    deleted: int
+    sql: str | None
+    parameters: Mapping[str, Any] | None
+    note: str | None
+    fingerprint: str
+    content: str
+    saved_at: dt.datetime
+
+
+def save(
+    source: Source,
+    ids: Ids,
+    name: str,
+    note: str | None,
+    sql: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Save records as a named subset.
+
+    Raises
+    ------
+    SubsetExistsError
+        There is one of that name.
+    SchemaError
+        That is no name.
+    RecordNotFoundError
+        A record was deleted.
+    """
+    if not is_name(name):
+        raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
+    marks = fingerprint_of(ids), content_fingerprint(source, ids)
+    bound = None if parameters is None else json.dumps(dict(parameters), default=str)
+    described = Described(name, sql, bound, note, *marks)
+    with committing(source) as committer:
+        staged = StagedSubset(CommitKind.SAVE_SUBSET, described, ids)
+        committer.commit(staged, source.committed)
+
+
+def drop(source: Source, name: str) -> None:
+    """Forget a named subset.
+
+    Raises
+    ------
+    SubsetNotFoundError
+        There is none of that name.
+    """
+    with committing(source) as committer:
+        staged = StagedSubset(CommitKind.DROP_SUBSET, Described(name), NO_IDS)
+        committer.commit(staged, source.committed)
+
+
+def listed(source: Source) -> list[Subset]:
+    """Return what is known of every subset, in the order in which they were saved."""
+    source.check_open()
+    return [_told(source, row) for row in source.finder.subsets()]
+
+
+def members(source: Source, name: str) -> Ids:
+    """Return the members of a subset, in its order, whether deleted or not.
+
+    Raises
+    ------
+    SubsetNotFoundError
+        There is none of that name.
+    CorruptIndexError
+        The index has other members than were saved.
+    """
+    source.check_open()
+    row = source.finder.subset(name)
+    if row is None:
+        known = ", ".join(repr(one.name) for one in source.finder.subsets()) or "none"
+        raise SubsetNotFoundError(f"no subset is named {name!r}; there are {known}")
+    return _checked(source, row)
+
+
+def _checked(source: Source, row: SubsetRow) -> Ids:
+    ids = source.finder.members(row.number)
+    if fingerprint_of(ids) != row.fingerprint:
+        raise CorruptIndexError(
+            f"the index has other members of subset {row.name!r} than were saved; "
+            f"run `sqlstore rebuild {source.root}`"
+        )
+    return ids
+
+
+def without_deleted(source: Source, ids: Ids) -> Ids:
+    """Return the members that are still there."""
+    return ids[~is_among(ids, source.deleted)]
+
+
+def _told(source: Source, row: SubsetRow) -> Subset:
+    deleted = 0
+    if len(source.deleted):
+        deleted = int(is_among(_checked(source, row), source.deleted).sum())
+    return Subset(
+        row.name,
+        row.records,
+        deleted,
+        row.sql,
+        None if row.parameters is None else json.loads(row.parameters),
+        row.note,
+        row.fingerprint,
+        row.content,
+        dt.datetime.fromtimestamp(row.saved_at / 1e6, dt.UTC),
+    )
+
+
+def content_fingerprint(source: Source, ids: Ids) -> str:
+    """Return the SHA-256, in hexadecimal digits, of what records are.
+
+    It covers the metadata, and the checksums of what is stored of every field: so it changes with
+    every value, with the compression, and with the columns that there are.
+
+    Raises
+    ------
+    RecordNotFoundError
+        A record was deleted.
+    """
+    schema, found = source.schema, hashlib.sha256()
+    for field in schema.fields.values():
+        found.update(f"field {field.name} {field.encoding}\n".encode())
+        for start in range(0, len(ids), _AT_ONCE):
+            found.update(source.checksums(ids[start : start + _AT_ONCE], field).data)
+    for column in schema.columns.values():
+        found.update(f"column {column.name} {column.type}\n".encode())
+        for start in range(0, len(ids), _AT_ONCE):
+            (arrays,) = source.metadata(ids[start : start + _AT_ONCE], [column])
+            for array in arrays:
+                _take_in(found, array)
+    return found.hexdigest()
+
+
+def _take_in(found: Any, array: pa.Array) -> None:
+    """Add the values of an array to a hash, however they lie in memory."""
+    present = presence(array)
+    found.update(np.packbits(present).data)
+    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        array = array.cast(pa.large_binary()).drop_null()
+        for value in array.to_pylist():
+            found.update(len(value).to_bytes(8, "little") + value)
+        return
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+    width = array.type.bit_width // 8
+    data = np.frombuffer(array.buffers()[1] or b"", np.uint8).reshape(-1, width)
+    found.update(np.ascontiguousarray(data[array.offset :][: len(array)][present]).data)
