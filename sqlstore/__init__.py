@@ -49,6 +49,7 @@ from sqlstore.errors import (
     UnknownNameError,
     VersionError,
 )
+from sqlstore.index.plan import Plan
 from sqlstore.inference import infer
 from sqlstore.ingest.build import build
 from sqlstore.ingest.export import Exported, export_folder
@@ -97,6 +98,7 @@ __all__ = [
     "MissingChunkError",
     "MissingPackageError",
     "NotAStoreError",
+    "Plan",
     "QueryError",
     "ReadOnlyError",
     "RecordNotFoundError",

@@ -1,4 +1,4 @@
-"""NumPy arrays as Arrow arrays and the other way, over the same memory.
+"""NumPy arrays as Arrow arrays and the other way, over the same memory; whose data it is.
 
 ``pa.array`` and ``to_numpy`` would do as well, but they import pandas when they are first called,
 which takes a quarter of a second.
@@ -42,3 +42,11 @@ def presence(array: pa.Array) -> NDArray[np.bool_]:
     end = array.offset + len(array)
     bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=end, bitorder="little")
     return bits[array.offset :].view(bool)
+
+
+def is_of_pandas(data: object, name: str) -> bool:
+    """Return whether data is of a class of pandas, which is not imported for that."""
+    return any(
+        kind.__name__ == name and kind.__module__.startswith("pandas")
+        for kind in type(data).__mro__
+    )

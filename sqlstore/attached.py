@@ -115,7 +115,7 @@ class Attached:
         with self._mutex:
             if self._finder is None:
                 self._finder = Finder(self.how)
-                self._finder.see(self.seen.records, len(self.ids()))
+                self._finder.see(self.seen.records)
             return self._finder
 
     @property
@@ -176,7 +176,7 @@ class Attached:
         seen = finder.seen(last)
         self._attach_current(last, seen)
         self.schema = finder.schema
-        finder.see(seen.records, len(self.ids()))
+        finder.see(seen.records)
 
     def _attach_current(self, last: CommitRow, seen: Seen) -> None:
         """Read from a cache that holds everything up to a commit, made if need be."""

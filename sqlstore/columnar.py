@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sqlstore import limits
+from sqlstore.arrow import is_of_pandas
 from sqlstore.batch import Block, Choose, FieldBlock, FieldEncoder, field_block, too_large
 from sqlstore.columns.base import is_bytes, is_text
 from sqlstore.encodings import Encodings
@@ -39,21 +40,14 @@ def is_tabular(data: object) -> bool:
     A view has a stream too, but of its metadata only, and a pandas Series may hold mappings: they
     are taken record by record.
     """
-    if isinstance(data, View) or _is_of_pandas(data, "Series"):
+    if isinstance(data, View) or is_of_pandas(data, "Series"):
         return False
     return hasattr(data, "__arrow_c_stream__") or is_frame(data)
 
 
 def is_frame(data: object) -> bool:
     """Return whether these are records in a pandas DataFrame."""
-    return _is_of_pandas(data, "DataFrame")
-
-
-def _is_of_pandas(data: object, name: str) -> bool:
-    return any(
-        kind.__name__ == name and kind.__module__.startswith("pandas")
-        for kind in type(data).__mro__
-    )
+    return is_of_pandas(data, "DataFrame")
 
 
 def blocks(

@@ -26,7 +26,7 @@ from sqlstore.reading import masks
 from sqlstore.reading.decode import decoded, stacked, value
 from sqlstore.reading.file import ValueFile
 from sqlstore.reading.masks import Items, Mask
-from sqlstore.schema import Column, Field, Schema
+from sqlstore.schema import ID, Column, Field, Schema
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
@@ -45,6 +45,7 @@ class Contents:
         self._source = source
         self._set_ids(ids, source.raws)
         self._names = names
+        self._gives_id = names is not None and ID in names
         self._schema: Schema | None = None
 
     def _set_ids(self, ids: range | Ids, raws: Mapping[str, Raw]) -> None:
@@ -87,7 +88,8 @@ class Contents:
         return len(self._record_ids())
 
     def _selected(self) -> list[str]:
-        return [f.name for f in self._fields] + [c.name for c in self._columns]
+        names = [f.name for f in self._fields] + [c.name for c in self._columns]
+        return [ID, *names] if self._gives_id else names
 
     def _ids_at(self, positions: Positions) -> Ids:
         return ids_at(self._record_ids(), positions)
@@ -102,7 +104,9 @@ class Contents:
     def _record(self, record: int) -> dict[str, Any]:
         """Return one record by its id."""
         source = self._source
-        found: dict[str, Any] = {f.name: value(source, record, f) for f in self._fields}
+        found: dict[str, Any] = {ID: record} if self._gives_id else {}
+        for field in self._fields:
+            found[field.name] = value(source, record, field)
         if self._columns:
             metadata = source.metadata(range(record, record + 1), self._columns)
             for column, (array,) in zip(self._columns, metadata, strict=True):
@@ -111,8 +115,8 @@ class Contents:
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return records by id."""
-        values: list[Sequence[object]]
-        values = [decoded(self._source, ids, field) for field in self._fields]
+        values: list[Sequence[object]] = [ids] if self._gives_id else []
+        values += [decoded(self._source, ids, field) for field in self._fields]
         metadata = self._source.metadata(_as_range(ids), self._columns)
         for column, arrays in zip(self._columns, metadata, strict=True):
             values.append([one for array in arrays for one in column.kind.to_python(array)])
@@ -140,8 +144,8 @@ class Contents:
         Parameters
         ----------
         mask
-            What to read, by field and metadata column: True for all of it; of a sequence also a
-            slice, or the numbers of some items, such as a range. Only those items are read.
+            What to read, by field, metadata column and ``"id"``: True for all of it; of a sequence
+            also a slice, or the numbers of some items, such as a range. Only those items are read.
 
         Returns
         -------
@@ -189,6 +193,7 @@ class Contents:
 
     def _check_selected(self, names: Iterable[str]) -> None:
         selected, schema = self._selected(), self._source.schema
+        names = [name for name in names if name != ID]
         if unknown := [name for name in names if name not in schema.names]:
             raise schema.unknown(unknown)
         if others := [repr(name) for name in names if name not in selected]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,18 +21,28 @@ from sqlstore.errors import (
     StoreNotFoundError,
 )
 from sqlstore.index import records, subsets, versions
+from sqlstore.index.plan import Plan
 from sqlstore.index.query import Queries
 from sqlstore.index.records import CommitRow
+from sqlstore.index.statement import Statement
 from sqlstore.index.subsets import SubsetRow
 from sqlstore.log import files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.opening import Opening, Seen
-from sqlstore.positions import is_among
+from sqlstore.positions import as_array
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
     from sqlstore.index.expressions import Expressions
+
+
+_WHERE_SHARE: Final = 32
+_ORDER_SHARE: Final = 2
+_MOST_AMONG: Final = 1_000_000
+"""SQLite is told which records to look at if there are at most this many, and at most one in so
+many of the store: to look up a record by its id takes about 20 times as long as to come to it in a
+scan, and a rank as long as in an order of all."""
 
 
 class Finder:
@@ -54,7 +64,7 @@ class Finder:
     def __init__(self, how: Opening) -> None:
         root = how.root
         check_still_there(root)
-        self._seen_records = self._live = 0
+        self._seen_records = 0
         with contextlib.ExitStack() as opened:
             index = recover.open_index_to_read(root, mapped=how.io == "mmap")
             self._index = opened.enter_context(contextlib.closing(index))
@@ -109,20 +119,26 @@ class Finder:
         records_then = last.first_record + last.records
         return Seen(last.number, commit, records_then, last.chunk, last.offset)
 
-    def see(self, n_records: int, n_live: int) -> None:
-        """Hide records with this id or above; tell how many there are below it."""
-        self._seen_records, self._live = n_records, n_live
+    def see(self, n_records: int) -> None:
+        """Hide records with this id or above."""
+        self._seen_records = n_records
         self._queries.pin(n_records)
 
     @cached_property
     def expressions(self) -> Expressions:
-        """Return what runs SQLAlchemy expressions; SQLAlchemy is imported here, on first use."""
+        """Return what compiles expressions; SQLAlchemy is imported here, on first use."""
         from sqlstore.index.expressions import Expressions
 
-        return Expressions(self._index, self._queries, self.schema)
+        return Expressions(self.schema)
 
-    def ids_where(self, criteria: Sequence[Any], parameters: Mapping[str, object]) -> Ids:
-        """Return the ids of the visible records that all criteria hold for, ascending.
+    def ids_where(
+        self,
+        criteria: Sequence[Any],
+        parameters: Mapping[str, object],
+        tables: Mapping[str, Any] | None,
+        view: range | Ids,
+    ) -> Ids:
+        """Return the ids of records that all criteria hold for, ascending.
 
         Parameters
         ----------
@@ -130,42 +146,95 @@ class Finder:
             One SQL text, or SQLAlchemy expressions.
         parameters
             What is bound to the ``:name`` in the text.
+        tables
+            Tables of the user's own, which the criteria join.
+        view
+            The records to choose from. There may be others in the result.
         """
-        if parameters and not criteria:
-            name = next(iter(parameters))
-            raise QueryError(
-                f"expected the SQL text that {name!r} is bound to, as in "
-                f'`where("{name} = :{name}", {name}=...)`'
-            )
-        if _is_text(criteria, "a AND b"):
-            ids = self._queries.ids_where(criteria[0], parameters)
-        else:
-            _refuse_parameters(parameters)
-            ids = self.expressions.ids_where(tuple(criteria))
+        joined = self._queries.joined(tables)
+        ids = self._queries.ids(self._condition(criteria, parameters, view), joined)
         if len(ids) and not (
             ids[0] >= 0 and ids[-1] < self._seen_records and np.all(ids[1:] > ids[:-1])
         ):
             raise self._senseless()
         return ids
 
-    def ranks(self, terms: Sequence[Any], parameters: Mapping[str, object]) -> Ids:
-        """Return the rank of every visible record id in an order; ties share a rank.
+    def plan(
+        self,
+        criteria: Sequence[Any],
+        parameters: Mapping[str, object],
+        tables: Mapping[str, Any] | None,
+        view: range | Ids,
+    ) -> Plan:
+        """Return how the records of `ids_where` would be found."""
+        joined = self._queries.joined(tables)
+        return self._queries.plan(self._condition(criteria, parameters, view), joined)
 
-        Returns
-        -------
-        numpy.ndarray
-            By record id.
+    def _condition(
+        self, criteria: Sequence[Any], parameters: Mapping[str, object], view: range | Ids
+    ) -> Statement:
+        if parameters and not criteria:
+            name = next(iter(parameters))
+            raise QueryError(
+                f"expected the SQL text that {name!r} is bound to, as in "
+                f'`where("{name} = :{name}", {name}=...)`'
+            )
+        few = self._few(view, _WHERE_SHARE)
+        if _is_text(criteria, "a AND b"):
+            return self._queries.condition(criteria[0], parameters, few)
+        _refuse_parameters(parameters)
+        return self.expressions.condition(tuple(criteria), few)
+
+    def _few(self, view: range | Ids, share: int) -> Ids | None:
+        """Return the ids of a view, ascending and each once; None if it is better to ask for all.
+
+        Parameters
+        ----------
+        share
+            One in so many records of the store are few.
         """
+        if len(view) > _MOST_AMONG or len(view) * share > self._seen_records:
+            return None
+        return np.unique(as_array(view))
+
+    def ranks(
+        self,
+        terms: Sequence[Any],
+        parameters: Mapping[str, object],
+        tables: Mapping[str, Any] | None,
+        view: range | Ids,
+    ) -> Ids:
+        """Return the rank of every record of a view in an order; ties share a rank.
+
+        Raises
+        ------
+        RecordNotFoundError
+            A record of the view is not there any more.
+        """
+        few = self._few(view, _ORDER_SHARE)
         if _is_text(terms, "a, b DESC"):
-            ids, ranks = self._queries.ranks(terms[0], parameters, self._live)
+            statement = self._queries.order(terms[0], parameters, few)
         else:
             _refuse_parameters(parameters)
-            ids, ranks = self.expressions.ranks(tuple(terms), self._live)
+            statement = self.expressions.order(tuple(terms), few)
+        found = self._queries.integers(statement, self._queries.joined(tables)).reshape(-1, 2)
+        ids, ranks = found[:, 0], found[:, 1]
         if len(ids) and not (ids.min() >= 0 and ids.max() < self._seen_records):
             raise self._senseless()
-        by_id = np.zeros(self._seen_records, np.int64)
-        by_id[ids] = ranks
-        return by_id
+        wanted = as_array(view)
+        if few is None:
+            known, places = self._seen_records, wanted
+        else:
+            ids, known = np.searchsorted(few, ids), len(few)
+            places = np.searchsorted(few, wanted)
+        by_place = np.full(known, -1, np.int64)
+        by_place[ids] = ranks
+        ranked: Ids = by_place[places]
+        if len(lost := wanted[ranked < 0]):
+            if len(ranks) == 1:
+                raise QueryError("records cannot be ordered by something computed over all of them")
+            raise RecordNotFoundError("there is no such record any more", record=int(lost[0]))
+        return ranked
 
     def values(self, ids: Ids, terms: Mapping[str, Any]) -> list[list[Any]]:
         """Return what SQLAlchemy expressions give for records, as SQLite stores it.
@@ -187,12 +256,13 @@ class Finder:
         RecordNotFoundError
             A record is not there any more.
         """
-        rows = self.expressions.values(terms)
-        found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        gone = ids[~is_among(ids, found)]
-        if len(gone):
-            raise RecordNotFoundError("the record was deleted", record=int(gone[0]))
-        chosen = [rows[place] for place in np.searchsorted(found, ids).tolist()]
+        few = self._few(ids, _ORDER_SHARE)
+        statement = self.expressions.values(tuple(terms.values()), few)
+        by_id = {row[0]: row for row in self._queries.rows(statement)}
+        try:
+            chosen = [by_id[record] for record in ids.tolist()]
+        except KeyError as error:
+            raise RecordNotFoundError("the record was deleted", record=error.args[0]) from None
         return [[row[position] for row in chosen] for position in range(1, len(terms) + 1)]
 
     def _senseless(self) -> CorruptIndexError:
@@ -201,9 +271,11 @@ class Finder:
             f"run `sqlstore rebuild {self._index.path.parent}`"
         )
 
-    def sql(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
+    def sql(
+        self, sql: str, parameters: Mapping[str, object], tables: Mapping[str, Any] | None
+    ) -> pa.Table:
         """Return the result of any SQL that only reads."""
-        return self._queries.table(sql, parameters)
+        return self._queries.table(sql, parameters, self._queries.joined(tables))
 
     def subsets(self) -> list[SubsetRow]:
         """Return what the index says of every subset, in the order in which they were saved."""

@@ -60,5 +60,8 @@ MAX_COLUMNS: Final = 1000
 
 MAX_NAME_LENGTH: Final = 128
 
+MAX_SQL_VALUE_BYTES: Final = 256 * MiB
+"""The largest text or blob that an SQL filter may compute or read; SQLite's own limit is a GB."""
+
 FORMAT_VERSION: Final = 1
 """The version of the chunk files and of the index that this library writes."""

@@ -16,8 +16,11 @@ from sqlstore.compression import CHOICES
 from sqlstore.encodings import ENCODINGS, Encodings
 from sqlstore.errors import SchemaError, UnknownNameError
 
+ID: Final = "id"
+"""What the record id is called beside fields and metadata columns."""
+
 RESERVED_NAMES: Final = {
-    **dict.fromkeys(("id", "rowid", "oid", "_rowid_"), "the record id"),
+    **dict.fromkeys((ID, "rowid", "oid", "_rowid_"), "the record id"),
     # SQLite forgets these names, quoted or not, where a column is looked up in a view.
     **dict.fromkeys(("true", "false"), "a constant of SQL"),
 }

@@ -135,7 +135,11 @@ class Store(StoreEdits):
         return self._record(record)
 
     def sql(
-        self, sql: str, params: Mapping[str, object] | None = None, **bound: object
+        self,
+        sql: str,
+        params: Mapping[str, object] | None = None,
+        tables: Mapping[str, Any] | None = None,
+        **bound: object,
     ) -> pa.Table:
         """Return the result of any SQL statement that only reads.
 
@@ -148,19 +152,21 @@ class Store(StoreEdits):
             One statement, with ``:name`` for bound values.
         params, **bound
             The bound values.
+        tables
+            Tables of your own, as for `where`.
 
         Returns
         -------
         pyarrow.Table
-            A column that is a metadata column has its declared type; one that is computed is int64,
-            double, string or binary. NaN is null here, as it is NULL for SQLite.
+            A column that is a metadata column, or of one of your tables, has its type; one that is
+            computed is int64, double, string or binary. NaN is null here, as it is NULL for SQLite.
 
         Raises
         ------
         QueryError
             The statement is not valid, or would write.
         """
-        return self._source.finder.sql(sql, all_bound(params, bound))
+        return self._source.finder.sql(sql, all_bound(params, bound), tables)
 
     def writer(
         self,

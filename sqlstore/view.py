@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sqlstore import edits, pickling, subsets
 from sqlstore.contents import Contents
 from sqlstore.finder import all_bound
+from sqlstore.index.plan import Plan
 from sqlstore.positions import Positions
 from sqlstore.types import Ids
 
@@ -68,6 +69,7 @@ class View(Contents):
         self,
         *criteria: _Criterion,
         params: Mapping[str, object] | None = None,
+        tables: Mapping[str, Any] | None = None,
         **bound: object,
     ) -> View:
         """Return the records that a condition holds for, in the order of this view.
@@ -79,14 +81,18 @@ class View(Contents):
             bound values; or SQLAlchemy expressions over `Store.c`, all of which must hold.
         params, **bound
             The bound values of the text.
+        tables
+            Tables of your own that the condition may ask, by name: a pyarrow Table or RecordBatch,
+            a pandas or polars DataFrame, anything else with an Arrow stream such as another view,
+            or a mapping of columns. They are there for this one query.
 
         Raises
         ------
         QueryError
             The condition cannot be run.
         """
-        matching = self._source.finder.ids_where(criteria, all_bound(params, bound))
-        ids = self._record_ids()
+        finder, ids = self._source.finder, self._record_ids()
+        matching = finder.ids_where(criteria, all_bound(params, bound), tables, ids)
         if isinstance(ids, range) and ids.step == 1:
             first, last = np.searchsorted(matching, [ids.start, ids.stop])
             return self._with(matching[first:last])
@@ -94,10 +100,33 @@ class View(Contents):
         mask[matching] = True
         return self._with(self.ids[mask[self.ids]])
 
+    def explain(
+        self,
+        *criteria: _Criterion,
+        params: Mapping[str, object] | None = None,
+        tables: Mapping[str, Any] | None = None,
+        **bound: object,
+    ) -> Plan:
+        """Return how `where` would find its records, and which index would help; ``print`` it.
+
+        Parameters
+        ----------
+        *criteria, params, tables, **bound
+            As for `where`.
+
+        Raises
+        ------
+        QueryError
+            The condition cannot be run.
+        """
+        finder, ids = self._source.finder, self._record_ids()
+        return finder.plan(criteria, all_bound(params, bound), tables, ids)
+
     def order_by(
         self,
         *terms: _Criterion,
         params: Mapping[str, object] | None = None,
+        tables: Mapping[str, Any] | None = None,
         **bound: object,
     ) -> View:
         """Return the same records in another order; where that leaves a tie, this order stays.
@@ -109,10 +138,17 @@ class View(Contents):
             expressions.
         params, **bound
             The bound values of the text.
+        tables
+            Tables of your own, as for `where`.
+
+        Raises
+        ------
+        QueryError
+            The terms cannot be run.
         """
-        ranks = self._source.finder.ranks(terms, all_bound(params, bound))
-        ids = self.ids
-        return self._with(ids[np.argsort(ranks[ids], kind="stable")])
+        finder, ids = self._source.finder, self._record_ids()
+        ranks = finder.ranks(terms, all_bound(params, bound), tables, ids)
+        return self._with(self.ids[np.argsort(ranks, kind="stable")])
 
     def limit(self, count: int) -> View:
         """Return the first ``count`` records, or all if there are not as many."""
@@ -122,6 +158,8 @@ class View(Contents):
 
     def select(self, *names: str) -> View:
         """Return the same records with only these fields and metadata columns.
+
+        ``"id"`` makes the record id part of each record.
 
         Raises
         ------

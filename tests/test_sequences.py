@@ -160,7 +160,7 @@ def test_a_mask_names_what_is_read(store: Store) -> None:
 
 
 def test_masks_that_fit_nothing_are_refused(store: Store) -> None:
-    for mask in ({"items": True, "nothing": True}, {"id": True}):
+    for mask in ({"items": True, "nothing": True}, {"rowid": True}):
         with pytest.raises(sqlstore.UnknownNameError):
             store.read(0, mask)
     with pytest.raises(sqlstore.UnknownNameError, match="selects one"):

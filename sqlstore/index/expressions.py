@@ -1,25 +1,25 @@
-"""SQLAlchemy expressions over the metadata columns, run on the same driver connection."""
+"""SQLAlchemy expressions over the metadata columns, as statements for the same connection."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping
+import difflib
 from typing import Any, cast
 
-from sqlalchemy import ColumnCollection, Connection, Select, create_engine, func, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import ColumnCollection, Select, bindparam, func, literal_column, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from sqlstore.errors import QueryError, SqlstoreError
-from sqlstore.index.engine import Index
-from sqlstore.index.query import Queries, ascending, ranked
+from sqlstore.errors import QueryError
+from sqlstore.index import sqltext
+from sqlstore.index.statement import Statement, ids_as_json
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
-from sqlstore.types import Ids
+from sqlstore.types import Ids, SqlValue
 
 
 class _Columns(ReadOnlyColumnCollection[str, Any]):
@@ -27,66 +27,56 @@ class _Columns(ReadOnlyColumnCollection[str, Any]):
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return f"<sqlstore columns: {', '.join(self.keys())}>"
-
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            message = f"no metadata column is named {name!r}; they are {', '.join(self.keys())}"
+            close = difflib.get_close_matches(name, self.keys(), n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            names = ", ".join(self.keys())
+            message = f"no metadata column is named {name!r}{meant}; they are {names}"
             raise AttributeError(message) from None
 
 
 class Expressions:
-    """Compiles and runs SQLAlchemy criteria.
+    """Compiles SQLAlchemy criteria.
 
     Parameters
     ----------
-    index
-        The connection that `Queries` has set up.
-    queries
-        Keeps the temporary views, which expressions are run on.
     schema
         What the columns are.
     """
 
-    def __init__(self, index: Index, queries: Queries, schema: Schema) -> None:
-        self._index = index
-        self._queries = queries
+    def __init__(self, schema: Schema) -> None:
         self._table = records_table(schema)
         self._columns = _Columns(cast("Any", self._table.c))
-        self._driver: sqlite3.Connection | None = None
+        self._dialect = sqlite.dialect()
 
     @property
     def columns(self) -> ColumnCollection[str, Any]:
         """Return the metadata columns and ``id``, by name."""
         return self._columns
 
-    def ids_where(self, criteria: tuple[ColumnElement[bool], ...]) -> Ids:
-        """Return the ids of the records that all criteria hold for, ascending."""
-        own = self._own(criteria)
-        return ascending(self._rows(lambda: select(self._table.c.id).where(*own)))
-
-    def ranks(self, terms: tuple[ColumnElement[Any], ...], count: int) -> tuple[Ids, Ids]:
-        """Return the ids of all records, and for each its rank in an order; ties share a rank.
+    def condition(
+        self, criteria: tuple[ColumnElement[bool], ...], among: Ids | None = None
+    ) -> Statement:
+        """Return the statement that asks which records all criteria hold for.
 
         Parameters
         ----------
-        count
-            How many records there are.
+        among
+            Ask for these records only; for all by default.
         """
-        own = self._own(terms)
+        return self._compiled(select(self._table.c.id), self._own(criteria), among)
 
-        def statement() -> Select[Any]:
-            return select(self._table.c.id, func.dense_rank().over(order_by=own))
+    def order(self, terms: tuple[ColumnElement[Any], ...], among: Ids | None = None) -> Statement:
+        """Return the statement that asks for ids, and for the rank of each in an order."""
+        rank = func.dense_rank().over(order_by=self._own(terms))
+        return self._compiled(select(self._table.c.id, rank), (), among)
 
-        return ranked(self._rows(statement), count)
-
-    def values(self, terms: Mapping[str, ColumnElement[Any]]) -> list[tuple[Any, ...]]:
-        """Return a row per record: its id, and the values of expressions."""
-        own = self._own(tuple(terms.values()))
-        return self._rows(lambda: select(self._table.c.id, *own).order_by(self._table.c.id))
+    def values(self, terms: tuple[ColumnElement[Any], ...], among: Ids | None = None) -> Statement:
+        """Return the statement that asks for ids, and for what each expression gives."""
+        return self._compiled(select(self._table.c.id, *self._own(terms)), (), among)
 
     def _own(self, given: tuple[Any, ...]) -> tuple[ColumnElement[Any], ...]:
         """Return expressions over the columns that there are now.
@@ -110,39 +100,39 @@ class Expressions:
 
         return tuple(replacement_traverse(one, {}, own) for one in given)
 
-    def _connect(self) -> Connection:
-        """Return SQLAlchemy's view of the index's own connection, which a fork replaces."""
-        driver = self._index.connection
-        if driver is not self._driver:
-            self._driver = driver
-            self._engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
-        return self._engine.connect()
-
-    def _rows(self, statement: Callable[[], Select[Any]]) -> list[tuple[Any, ...]]:
-        return self._index.reading(lambda _: self._run(statement))
-
-    def _run(self, statement: Callable[[], Select[Any]]) -> list[tuple[Any, ...]]:
-        self._queries.ready()
+    def _compiled(
+        self, asked: Select[Any], criteria: tuple[ColumnElement[bool], ...], among: Ids | None
+    ) -> Statement:
+        if among is not None:
+            ids = func.json_each(bindparam(None, ids_as_json(among))).table_valued("value")
+            asked = asked.where(
+                self._table.c.id.in_(select(literal_column("value")).select_from(ids))
+            )
         try:
-            with self._connect() as connection:
-                return [tuple(row) for row in connection.execute(statement())]
-        except DBAPIError as error:
-            if error.orig is not None:
-                raise error.orig from error  # what SQLite said: the index knows what it means
-            raise
-        except StatementError as error:  # a value that could not be bound
-            if isinstance(error.orig, SqlstoreError):
-                raise error.orig from error
-            raise QueryError(str(error)) from error
+            compiled = asked.where(*criteria).compile(dialect=self._dialect)
+            return self._statement(compiled)
         except SQLAlchemyError as error:
             raise QueryError(str(error)) from error
+
+    def _statement(self, compiled: SQLCompiler) -> Statement:
+        """Return compiled SQL with the values that are bound to it, as SQLite stores them."""
+        state = compiled.construct_expanded_state()
+        bound: list[SqlValue] = []
+        for name in state.positiontup or ():
+            value = state.parameters[name]
+            convert = state.processors.get(name)
+            if convert is None and name in compiled.binds:
+                kind = compiled.binds[name].type.dialect_impl(self._dialect)
+                convert = kind.bind_processor(self._dialect)
+            bound.append(cast("SqlValue", convert(value) if convert else value))
+        sql = sqltext.strict_quotes(state.statement)
+        return Statement(sql, bound, state.statement)
 
 
 def _check_are_expressions(given: tuple[object, ...]) -> None:
     for one in given:
         if not isinstance(one, (ColumnElement, TextClause)):
-            null = "; for NULL, compare with `store.c.name.is_(None)`"
             raise QueryError(
-                f"expected SQL text or a SQLAlchemy expression, got {one!r}"
-                f"{null if isinstance(one, bool) else ''}"
+                f"expected SQL text or a SQLAlchemy expression, got {one!r}; for NULL, compare "
+                "with `store.c.name.is_(None)`"
             )

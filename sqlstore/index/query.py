@@ -6,47 +6,35 @@ The connection cannot write, attach or load anything. Temporary views of the nam
 
 from __future__ import annotations
 
-import re
+import contextlib
+import itertools
 import sqlite3
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore.errors import QueryError
+from sqlstore.index import guarded, joined, plan, sqltext
 from sqlstore.index.engine import Index
+from sqlstore.index.joined import Joined
+from sqlstore.index.mistakes import Mistakes
 from sqlstore.index.origins import Origins
+from sqlstore.index.statement import AMONG, Statement, ids_as_json
 from sqlstore.index.values import bindable_all
 from sqlstore.schema import Column, Schema
-from sqlstore.types import Ids
+from sqlstore.types import Ids, SqlValue
 
-_ALLOWED: Final = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
-_ALLOWED_PRAGMAS: Final = {
-    "table_info",
-    "table_xinfo",
-    "table_list",
-    "index_list",
-    "index_info",
-    "index_xinfo",
-    "read_uncommitted",
-}
-_MOST_SHOWN: Final = 200
 _WARM: Final = (
     # Table-valued functions declare themselves when first used, which counts as creating a table.
     "SELECT 1 FROM json_each('[]'), json_tree('[]')",
     "SELECT 1 FROM pragma_table_info('records'), pragma_index_list('records')",
+    "SELECT 1 FROM pragma_index_info('records'), pragma_function_list LIMIT 1",
 )
-_TOKENS: Final = re.compile(
-    r"""'(?:[^']|'')*' | --[^\n]* | /\*.*?(?:\*/|\Z) | `(?:[^`]|``)*` | \[[^\]]*\]
-    | (?P<quoted>"(?:[^"]|"")*") | (?P<bracket>[()]) | (?P<parameter>(?<!\w)[:@$]\w+)""",
-    re.DOTALL | re.VERBOSE,
-)
+_TAKEN: Final = "SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view')"
+
+T = TypeVar("T")
 
 
 class Queries:
@@ -85,7 +73,8 @@ class Queries:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self._index.errors():
             connection.set_authorizer(None)
-            for view, column in (("records", "id"), ("record_locations", "record")):
+            # With a plus, for SQLite would rather look at all these ids than use another index.
+            for view, column in (("records", "+id"), ("record_locations", "record")):
                 connection.execute(f"DROP VIEW IF EXISTS temp.{view}")
                 connection.execute(
                     f"CREATE TEMP VIEW {view} AS "
@@ -93,50 +82,138 @@ class Queries:
                 )
             for warm in _WARM:
                 connection.execute(warm).fetchall()
-            connection.set_authorizer(_authorize)
+            guarded.restrict(connection)
             self._pinned = self._next
 
-    def ids_where(self, condition: str, parameters: Mapping[str, object]) -> Ids:
-        """Return the ids of the records that a condition holds for, ascending.
-
-        Parameters
-        ----------
-        condition
-            An SQL expression over the metadata columns and ``id``, with ``:name`` for bound values.
-        parameters
-            The bound values.
+    def joined(self, tables: Mapping[str, Any] | None) -> list[Joined]:
+        """Return the tables that somebody gives with a query.
 
         Raises
         ------
         QueryError
-            The condition is not valid.
+            One cannot be used.
         """
-        # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index. And of
-        # the table itself: to compare every id as well takes SQLite a third of the time again.
-        sql = f"SELECT id FROM main.records WHERE (\n{_expression(condition)}\n)"
-        ids = ascending(self._run(sql, parameters, condition)[1])
-        return ids[: np.searchsorted(ids, self._next)]
+        if tables is None:
+            return []
+        taken = {str(name).casefold() for (name,) in self._index.rows(_TAKEN)}
+        return joined.joined(tables, taken)
 
-    def ranks(self, terms: str, parameters: Mapping[str, object], count: int) -> tuple[Ids, Ids]:
-        """Return the ids of all records, and for each its rank in an order; ties share a rank.
+    def condition(
+        self, text: str, parameters: Mapping[str, object], among: Ids | None = None
+    ) -> Statement:
+        """Return the statement that asks which records a condition holds for.
 
         Parameters
         ----------
-        terms
-            What stands behind ORDER BY.
-        count
-            How many records there are.
+        text
+            An SQL expression over the metadata columns and ``id``, with ``:name`` for bound values.
+        parameters
+            The bound values.
+        among
+            Ask for these records only; for all by default.
         """
-        order = _expression(terms)
-        sql = f"SELECT id, DENSE_RANK() OVER (ORDER BY\n{order}\n) FROM records"
-        rows = self._run(sql, parameters, terms)[1]
-        return ranked(rows, count)
+        # Without ORDER BY: for the sake of that, SQLite would rather scan than use an index. And of
+        # the table itself: to compare every id as well takes SQLite a third of the time again.
+        only = "" if among is None else f"{AMONG} AND "
+        head = f"SELECT id FROM main.records WHERE {only}(\n"
+        return self._of_text(head, text, "\n)", parameters, among)
 
-    def table(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
+    def order(
+        self, text: str, parameters: Mapping[str, object], among: Ids | None = None
+    ) -> Statement:
+        """Return the statement that asks for ids, and for the rank of each in an order.
+
+        Parameters
+        ----------
+        text
+            What stands behind ORDER BY.
+        """
+        only = "" if among is None else f" WHERE {AMONG}"
+        head = "SELECT id, DENSE_RANK() OVER (ORDER BY\n"
+        return self._of_text(head, text, f"\n) FROM records{only}", parameters, among)
+
+    def _of_text(
+        self,
+        head: str,
+        text: str,
+        tail: str,
+        parameters: Mapping[str, object],
+        among: Ids | None,
+    ) -> Statement:
+        sql = f"{head}{sqltext.expression(text)}{tail}"
+        bound = self._bound(text, parameters)
+        if among is not None:
+            bound["sqlstore_ids"] = ids_as_json(among)
+        return Statement(sql, bound, text, head)
+
+    def _bound(self, text: str, parameters: Mapping[str, object]) -> dict[str, SqlValue]:
+        used = sqltext.parameters(text)
+        if unused := [name for name in parameters if name not in used]:
+            raise QueryError(
+                f"there is no :{unused[0]} in the SQL; keyword arguments are bound values, as in "
+                '`where("label = :label", label="owl")`'
+            )
+        if not parameters:
+            return {}
+        columns = self._schema.columns.values()
+        of_json = [column.name for column in columns if column.kind.name == "json"]
+        as_json = sqltext.json_parameters(text, of_json)
+        return bindable_all(parameters, (column.kind for column in columns), as_json)
+
+    def integers(self, statement: Statement, tables: Sequence[Joined] = ()) -> Ids:
+        """Return the rows of a statement whose columns are integers, one row after the other."""
+
+        def read(driver: sqlite3.Connection) -> Ids:
+            with contextlib.closing(driver.execute(statement.sql, statement.bound)) as cursor:
+                return np.fromiter(itertools.chain.from_iterable(cursor), np.int64)
+
+        return self._run(statement, tables, read)
+
+    def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, as SQLite has them."""
+
+        def read(driver: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            with contextlib.closing(driver.execute(statement.sql, statement.bound)) as cursor:
+                return _fetched(cursor)
+
+        return self._run(statement, (), read)
+
+    def ids(self, statement: Statement, tables: Sequence[Joined] = ()) -> Ids:
+        """Return the ids that a statement of `condition` asks for, ascending."""
+        ids = self.integers(statement, tables)
+        if np.any(ids[1:] < ids[:-1]):
+            ids.sort()
+        return ids[: np.searchsorted(ids, self._next)]
+
+    def plan(self, statement: Statement, tables: Sequence[Joined] = ()) -> plan.Plan:
+        """Return how SQLite would run a statement."""
+        created = [table.create() for table in tables]
+
+        def read(_: sqlite3.Connection) -> plan.Plan:
+            return plan.planned(self._index, self._schema, statement, created)
+
+        empty = [table.emptied() for table in tables]
+        return self._run(statement, empty, read)
+
+    def table(
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        tables: Sequence[Joined] = (),
+    ) -> pa.Table:
         """Return the result of any statement that only reads."""
-        strict = _strict_quotes(sql)
-        names, rows = self._run(strict, parameters, sql)
-        origins = self._origins.of(_without_parameters(strict)) or [None] * len(names)
+        strict = sqltext.strict_quotes(sql)
+        statement = Statement(strict, self._bound(sql, parameters), sql)
+
+        def read(driver: sqlite3.Connection) -> _Result:
+            with contextlib.closing(driver.execute(strict, statement.bound)) as cursor:
+                if cursor.description is None:
+                    raise QueryError("this is not a statement that returns rows")
+                return _Result([column[0] for column in cursor.description], _fetched(cursor))
+
+        names, rows = self._run(statement, tables, read)
+        plain = sqltext.without_parameters(strict)
+        origins = self._origins.of(plain, tables) or [None] * len(names)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
         arrays = [
             _computed(name, values) if origin is None else _declared(origin, values)
@@ -145,74 +222,44 @@ class Queries:
         return pa.Table.from_arrays(arrays, names=names)
 
     def _run(
-        self, sql: str, parameters: Mapping[str, object], asked: str
-    ) -> tuple[list[str], list[tuple[Any, ...]]]:
-        _refuse_unused(sql, parameters)
-        bound = bindable_all(parameters, (c.kind for c in self._schema.columns.values()))
+        self,
+        statement: Statement,
+        tables: Sequence[Joined],
+        read: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        """Return what a function reads, which runs one statement."""
 
-        def read(driver: sqlite3.Connection) -> tuple[list[str], list[tuple[Any, ...]]]:
+        def prepared(driver: sqlite3.Connection) -> T:
             self.ready()
-            cursor = driver.execute(sql, bound)
-            if cursor.description is None:
-                raise QueryError("this is not a statement that returns rows")
-            return [column[0] for column in cursor.description], _fetched(cursor)
+            with (
+                guarded.interruptible(driver),
+                joined.loaded(self._index, tables, statement),
+                self._explained(driver, statement, tables),
+            ):
+                return read(driver)
 
+        return self._index.reading(prepared)
+
+    @contextlib.contextmanager
+    def _explained(
+        self, driver: sqlite3.Connection, statement: Statement, tables: Sequence[Joined]
+    ) -> Iterator[None]:
+        """Say where a statement is wrong, if that is why it cannot be run."""
         try:
-            return self._index.reading(read)
-        except QueryError as error:
-            hint = self._hint(error.message, asked)
-            if hint is None:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
                 raise
-            raise QueryError(f"{error.message}; {hint}") from error
-
-    def _hint(self, message: str, asked: str) -> str | None:
-        """Return what helps with what SQLite says of the SQL that somebody wrote."""
-        if "no such column" in message:
-            return self._column_hint(message)
-        if "no such table" in message:
-            return "the tables are `records` and `record_locations`"
-        if message.startswith("cannot modify"):
-            return "only statements that read are allowed here"
-        if "syntax error" in message or "incomplete input" in message:
-            more = "..." if len(asked) > _MOST_SHOWN else ""
-            return f"the SQL is {asked[:_MOST_SHOWN] + more!r}"
-        return None
-
-    def _column_hint(self, message: str) -> str:
-        columns = f"the metadata columns are id, {', '.join(self._schema.columns)}"
-        for name in self._schema.fields:
-            if message.casefold().endswith((f": {name.casefold()}", f".{name.casefold()}")):
-                return (
-                    f"{name!r} is a field, and SQL knows only the metadata; {columns}; the records "
-                    "with a value of this field are those of `id IN (SELECT record FROM "
-                    f"record_locations WHERE field = '{name}')`"
-                )
-        return f"{columns}; text goes in single quotes or is bound"
+            names = [(table.name, *(c.name for c in table.columns)) for table in tables]
+            mistakes = Mistakes(driver, self._schema, names)
+            raise mistakes.error(statement, str(error)) from error
 
 
-def _refuse_unused(sql: str, parameters: Mapping[str, object]) -> None:
-    used = {match["parameter"][1:] for match in _TOKENS.finditer(sql) if match["parameter"]}
-    if unused := [name for name in parameters if name not in used]:
-        raise QueryError(
-            f"there is no :{unused[0]} in the SQL; keyword arguments are bound values, as in "
-            '`where("label = :label", label="owl")`'
-        )
+class _Result(NamedTuple):
+    """The names of the columns of a result, and its rows."""
 
-
-def ascending(rows: list[tuple[Any, ...]]) -> Ids:
-    """Return ids in ascending order."""
-    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    if np.any(ids[1:] < ids[:-1]):
-        ids.sort()
-    return ids
-
-
-def ranked(rows: list[tuple[Any, ...]], count: int) -> tuple[Ids, Ids]:
-    """Return ids and ranks, of which there must be one for every record."""
-    if len(rows) != count:
-        raise QueryError("records cannot be ordered by something computed over all of them")
-    table = np.array(rows, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+    names: list[str]
+    rows: list[tuple[Any, ...]]
 
 
 def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
@@ -222,50 +269,6 @@ def _fetched(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
         if "UTF-8" not in str(error):
             raise
         raise QueryError(f"{error}; CAST it to BLOB") from error
-
-
-def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """Allow reading and nothing else; SQLite calls this while it compiles a statement."""
-    if action in _ALLOWED:
-        allowed = action != sqlite3.SQLITE_FUNCTION or second != "load_extension"
-    else:
-        allowed = action == sqlite3.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
-
-
-def _strict_quotes(sql: str) -> str:
-    """Make a quoted name that is no column an error.
-
-    SQLite takes ``"label"`` for the string 'label' when no column has that name, so a misspelt name
-    silently compares with itself. In backquotes it is only ever a name.
-    """
-
-    def backquoted(match: re.Match[str]) -> str:
-        quoted = match["quoted"]
-        if quoted is None:
-            return match[0]
-        name = quoted[1:-1].replace('""', '"').replace("`", "``")
-        return f"`{name}`"
-
-    return _TOKENS.sub(backquoted, sql)
-
-
-def _without_parameters(sql: str) -> str:
-    return _TOKENS.sub(lambda match: "NULL" if match["parameter"] else match[0], sql)
-
-
-def _expression(text: str) -> str:
-    """Return the text of an expression, made sure that it does not close the brackets around it."""
-    if not text.strip():
-        raise QueryError("the expression is empty")
-    depth = 0
-    for match in _TOKENS.finditer(text):
-        depth += {"(": 1, ")": -1}.get(match["bracket"], 0)
-        if depth < 0:
-            break
-    if depth:
-        raise QueryError(f"the brackets in {text!r} do not match")
-    return _strict_quotes(text)
 
 
 def _declared(column: Column, values: tuple[Any, ...]) -> pa.Array:

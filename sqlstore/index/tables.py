@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BLOB,
+    BOOLEAN,
     INTEGER,
     REAL,
     TEXT,
@@ -21,11 +22,14 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    func,
+    type_coerce,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from sqlstore.columns import ColumnType, column_type
+from sqlstore.errors import QueryError
 from sqlstore.index.values import bindable_for
 from sqlstore.schema import Schema
 
@@ -187,6 +191,40 @@ class _Declared(TypeDecorator[Any]):
         return self
 
 
+class _JsonComparator(TypeDecorator.Comparator[Any], TEXT.Comparator[Any]):
+    """What is asked of JSON: a part by its key or number, and that part as what it is."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return what stands under a key, at a number, or behind several of them in a row."""
+        steps = index if isinstance(index, (tuple, list)) else [index]
+        path = "$" + "".join(map(_json_step, steps))
+        return func.json_extract(self.expr, path, type_=self.type)
+
+    def as_integer(self) -> Any:
+        """Return a part that is known to be an integer."""
+        return type_coerce(self.expr, INTEGER())
+
+    def as_float(self) -> Any:
+        """Return a part that is known to be a number."""
+        return type_coerce(self.expr, REAL())
+
+    def as_string(self) -> Any:
+        """Return a part that is known to be text."""
+        return type_coerce(self.expr, TEXT())
+
+    def as_boolean(self) -> Any:
+        """Return a part that is known to be true or false, which are 1 and 0 for SQLite."""
+        return type_coerce(self.expr, BOOLEAN())
+
+
+def _json_step(step: Any) -> str:
+    if isinstance(step, int) and not isinstance(step, bool):
+        return f"[{step}]" if step >= 0 else f"[#{step}]"
+    if isinstance(step, str) and '"' not in step:
+        return f'."{step}"'
+    raise QueryError(f"{step!r} is no place in JSON: a key without quotes in it, or an integer")
+
+
 class _Integer(_Declared):
     cache_ok = True
     impl = INTEGER
@@ -202,12 +240,23 @@ class _Text(_Declared):
     impl = TEXT
 
 
+class _Json(_Declared):
+    cache_ok = True
+    impl = TEXT
+    comparator_factory = _JsonComparator
+
+
 class _Blob(_Declared):
     cache_ok = True
     impl = BLOB
 
 
 _STORAGE: Final = {"INTEGER": _Integer, "REAL": _Real, "TEXT": _Text, "BLOB": _Blob}
+
+
+def _type_of(kind: ColumnType) -> _Declared:
+    made = _Json if kind.name == "json" else _STORAGE[kind.storage]
+    return made(kind.name, kind)
 
 
 def records_table(schema: Schema) -> Table:
@@ -219,7 +268,7 @@ def records_table(schema: Schema) -> Table:
     columns: list[Column[Any]] = [
         Column(
             column.name,
-            _STORAGE[column.kind.storage](column.kind.name, column.kind),
+            _type_of(column.kind),
             nullable=column.nullable or column.kind.storage == "REAL",
         )
         for column in schema.columns.values()

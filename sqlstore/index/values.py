@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +14,14 @@ from sqlstore.columns.time import Date, Timestamp
 from sqlstore.errors import QueryError
 from sqlstore.types import SqlValue
 
+_JSON = column_type("json")
 _DATE = column_type("date32")
 _TIMESTAMP = column_type("timestamp[us]")
 _TIMESTAMP_UTC = column_type("timestamp[us, UTC]")
+_LISTS: Final = (
+    "; for IN, use `store.c.name.in_([...])`, or bind the list as JSON: "
+    "`name IN (SELECT value FROM json_each(:values))`"
+)
 _BOUND_AS: Final = {
     "date": "a date, such as date(2024, 5, 1)",
     "datetime": "a datetime without a zone, such as datetime(2024, 5, 1)",
@@ -66,7 +71,7 @@ def _bindable_text(value: str) -> str:
 def _bindable_time(value: Any) -> SqlValue:
     kind = _time_type(value)
     if kind is None:
-        hint = "; for IN, use `store.c.name.in_([...])`" if _is_list(value) else ""
+        hint = _LISTS if _is_list(value) else ""
         raise QueryError(
             f"cannot bind a {type(value).__name__}; "
             f"use None, bool, int, float, str, bytes, date or datetime{hint}"
@@ -79,6 +84,17 @@ def _bindable_time(value: Any) -> SqlValue:
 
 def _is_list(value: object) -> bool:
     return isinstance(value, (Sequence, Set, np.ndarray))
+
+
+def _as_json(value: Any) -> SqlValue:
+    if not (_is_list(value) or isinstance(value, Mapping)) or isinstance(value, (str, bytes)):
+        return bindable(value)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    try:
+        return _JSON.convert(value)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"cannot bind this {type(value).__name__} as JSON: {error}") from error
 
 
 def _time_type(value: object) -> ColumnType | None:
@@ -105,6 +121,8 @@ def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
             f"a {kind.name} column never equals text such as {value!r}; compare it with a "
             f"{'date' if kind.name == 'date32' else 'datetime'}"
         )
+    if kind.name == "json":
+        return _as_json(value)
     is_time = isinstance(value, (dt.date, np.datetime64))
     is_single = kind.name == "float32" and isinstance(value, (float, np.floating))
     if not (is_time or is_single) or (is_single and math.isnan(value)):
@@ -116,7 +134,9 @@ def bindable_for(value: Any, kind: ColumnType) -> SqlValue:
 
 
 def bindable_all(
-    parameters: Mapping[str, object], columns: Iterable[ColumnType]
+    parameters: Mapping[str, object],
+    columns: Iterable[ColumnType],
+    as_json: Collection[str] = (),
 ) -> dict[str, SqlValue]:
     """Return bound values as SQLite stores them.
 
@@ -128,13 +148,18 @@ def bindable_all(
         The types of the columns that there are. Which of them a value is compared with, SQLite does
         not say; but a date or datetime that none of them holds would be compared with numbers of
         another unit.
+    as_json
+        The names of the values that stand where JSON does: lists and mappings become its text.
 
     Raises
     ------
     QueryError
         No column holds values of this kind.
     """
-    bound = {name: bindable(value) for name, value in parameters.items()}
+    bound = {
+        name: _as_json(value) if name in as_json else bindable(value)
+        for name, value in parameters.items()
+    }
     there = {kind: column for column in columns if (kind := _kind_of_time(column))}
     for value in parameters.values():
         given = _kind_of_time(_time_type(value))

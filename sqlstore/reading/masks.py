@@ -10,6 +10,7 @@ import numpy as np
 
 from sqlstore.errors import SchemaError
 from sqlstore.reading.decode import decoded_items, value
+from sqlstore.schema import ID
 
 if TYPE_CHECKING:
     from sqlstore.schema import Field
@@ -38,6 +39,9 @@ def masked(source: Source, record: int, mask: Mask) -> dict[str, Any]:
             raise SchemaError(
                 f"a metadata column has no items: it is True or False, not {wanted!r}"
             )
+        if name == ID:
+            found[name] = record
+            continue
         column = schema.columns[name]
         ((array,),) = source.metadata(range(record, record + 1), [column])
         (found[name],) = column.kind.to_python(array)
