@@ -67,7 +67,7 @@ class Contents:
         """Select of the schema as it is now: columns come and go, and are renamed."""
         schema, names = self._source.schema, self._names
         if schema is not self._schema:
-            if gone := [name for name in names or () if name not in schema.names]:
+            if gone := [name for name in names or () if name not in {ID, *schema.names}]:
                 raise schema.unknown(gone)
             fields, columns = schema.fields.items(), schema.columns.items()
             self._selected_fields = [f for n, f in fields if names is None or n in names]

@@ -61,6 +61,8 @@ class Program:
         ids = [list(self.model)[position] for position in positions]
         for name in self.columns:
             values = [self.value(name, number) for number in numbers[: len(ids)]]
+            if not ids:
+                continue
             if len(set(values)) == 1:
                 self.store.take(np.array(positions, int)).update(**{name: values[0]})
             elif None not in values:

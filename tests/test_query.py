@@ -427,13 +427,11 @@ def test_an_error_of_a_query_says_what_is_wrong(store: sqlstore.Store) -> None:
         store.where("widht > 3")
     with pytest.raises(sqlstore.QueryError, match="no such column: widht"):
         store.order_by("widht")
-    with pytest.raises(
-        sqlstore.QueryError, match="no such table: recods; the tables are `records`"
-    ):
+    with pytest.raises(sqlstore.QueryError, match="no such table: recods; did you mean records"):
         store.sql("SELECT * FROM recods")
-    with pytest.raises(sqlstore.QueryError, match=r"syntax error; the SQL is 'n >'$"):
+    with pytest.raises(sqlstore.QueryError, match="the SQL ends too early, at n >"):
         store.where("n >")
-    with pytest.raises(sqlstore.QueryError, match=r"the SQL is 'SELEC x{194}\.\.\.'$"):
+    with pytest.raises(sqlstore.QueryError, match="syntax error, at >>SELEC<< xxx"):
         store.sql("SELEC " + "x" * 300)
     with pytest.raises(sqlstore.QueryError, match="view; only statements that read"):
         store.sql("DELETE FROM records")

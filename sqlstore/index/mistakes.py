@@ -74,6 +74,8 @@ class Mistakes:
         if match := _NAMED.fullmatch(message):
             what, meant, hint = _shortened(message), self._meant(match), self._hint(match)
             return QueryError(f"{what}{meant}{_where(text, match['name'])}{hint}")
+        if message.startswith("cannot modify"):
+            return QueryError(f"{_shortened(message)}; only statements that read are allowed here")
         return QueryError(_shortened(message))
 
     def _offending(self, statement: Statement, text: str) -> Token | None:

@@ -91,6 +91,8 @@ def _as_json(value: Any) -> SqlValue:
         return bindable(value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
+    elif isinstance(value, tuple):
+        value = list(value)
     try:
         return _JSON.convert(value)
     except (TypeError, ValueError) as error:
