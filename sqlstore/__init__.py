@@ -5,10 +5,12 @@ database says where, and holds the typed metadata, so that people filter with SQ
 read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
+`concat` puts views together, also those of several stores.
 `infer` suggests what to declare for records.
 `build` and `import_folder` fill a store from many items, or from a folder of files.
 """
 
+from sqlstore.concat import ConcatView, concat
 from sqlstore.create import create
 from sqlstore.errors import (
     ChecksumError,
@@ -18,6 +20,7 @@ from sqlstore.errors import (
     CorruptIndexError,
     CorruptStoreError,
     DecodeError,
+    DifferentStoresError,
     DuplicateKeyError,
     EncodeError,
     EncodingUnavailableError,
@@ -72,11 +75,13 @@ __all__ = [
     "ChecksumError",
     "Column",
     "CommitOutcomeUnknownError",
+    "ConcatView",
     "CorruptCacheError",
     "CorruptChunkError",
     "CorruptIndexError",
     "CorruptStoreError",
     "DecodeError",
+    "DifferentStoresError",
     "DuplicateKeyError",
     "EncodeError",
     "EncodingUnavailableError",
@@ -125,6 +130,7 @@ __all__ = [
     "Writer",
     "__version__",
     "build",
+    "concat",
     "create",
     "export_folder",
     "import_folder",

@@ -28,6 +28,16 @@ def validity(present: NDArray[np.bool_]) -> pa.Buffer | None:
     return pa.py_buffer(np.packbits(present, bitorder="little"))
 
 
+def reordered(array: pa.Array, order: Ids) -> pa.Array:
+    """Return the values of a binary array at these places; of binary views no value is copied."""
+    if array.type != pa.binary_view():
+        return array.take(int64_array(order))
+    _, views, *data = array.buffers()
+    words = np.frombuffer(views, "V16")[array.offset :][order]  # one view is 16 bytes
+    valid = validity(presence(array)[order])
+    return pa.Array.from_buffers(array.type, len(order), [valid, pa.py_buffer(words), *data])
+
+
 def unsigned(array: pa.Array) -> NDArray[np.unsignedinteger[Any]]:
     """Return unsigned integers without missing values as a NumPy array."""
     data = np.frombuffer(array.buffers()[1] or b"", f"<u{array.type.bit_width // 8}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -21,22 +20,21 @@ from sqlstore.errors import (
     SchemaError,
     UnknownNameError,
 )
-from sqlstore.positions import Positions, as_array, ids_at
+from sqlstore.positions import Positions, as_array, index_of
 from sqlstore.reading import masks
 from sqlstore.reading.decode import decoded, stacked, value
 from sqlstore.reading.file import ValueFile
 from sqlstore.reading.masks import Items, Mask
 from sqlstore.schema import ID, Column, Field, Schema
+from sqlstore.selection import S_co, Selection
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ITERATION_STEP = 16  # payloads may be large: few are held at once
 
-
-class Contents:
+class Contents(Selection[S_co]):
     """Some records of a store, to be read; `View` says how they are chosen."""
 
     def __init__(
@@ -84,22 +82,9 @@ class Contents:
     def _record_ids(self) -> range | Ids:
         return self._reads[2]
 
-    def __len__(self) -> int:
-        return len(self._record_ids())
-
     def _selected(self) -> list[str]:
         names = [f.name for f in self._fields] + [c.name for c in self._columns]
         return [ID, *names] if self._gives_id else names
-
-    def _ids_at(self, positions: Positions) -> Ids:
-        return ids_at(self._record_ids(), positions)
-
-    def _id_at(self, position: SupportsIndex) -> int:
-        index = _index(position)
-        try:
-            return int(self._record_ids()[index])
-        except (IndexError, OverflowError):
-            raise IndexError(f"position {index} in a view of {len(self)} records") from None
 
     def _record(self, record: int) -> dict[str, Any]:
         """Return one record by its id."""
@@ -124,19 +109,6 @@ class Contents:
             return [{} for _ in ids]
         names = self._selected()
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        ids = self._record_ids()
-        for start in range(0, len(ids), _ITERATION_STEP):
-            yield from self._fetch([int(i) for i in ids[start : start + _ITERATION_STEP]])
-
-    def fetch(self, positions: Positions) -> list[dict[str, Any]]:
-        """Return the records at these positions, in this order, repeats kept."""
-        return self._fetch(self._ids_at(positions).tolist())
-
-    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
-        """Return the same as `fetch`: what a PyTorch DataLoader calls for a batch."""
-        return self.fetch(positions)
 
     def read(self, position: SupportsIndex, mask: Mask) -> dict[str, Any]:
         """Return parts of one record.
@@ -225,7 +197,7 @@ class Contents:
             The bytes are not what was written.
         """
         if type(position) is not int:
-            position = _index(position)
+            position = index_of(position)
         try:
             raws, ids, _ = self._reads
             return raws[field](ids[position])
@@ -344,12 +316,6 @@ class Contents:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
-
-
-def _index(position: SupportsIndex) -> int:
-    if not isinstance(position, (bool, np.bool_)) and hasattr(position, "__index__"):
-        return operator.index(position)
-    raise TypeError(f"a position is an integer, not {position!r}")
 
 
 def _as_range(ids: Sequence[int]) -> range | Ids:

@@ -20,6 +20,7 @@
     │   ├── DuplicateKeyError                         the unique key is already taken
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
+    ├── DifferentStoresError     (ValueError)         an operator between views of several stores
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
     ├── SubsetExistsError        (ValueError)         a subset of this name is there already
@@ -58,6 +59,7 @@ __all__ = [
     "CorruptIndexError",
     "CorruptStoreError",
     "DecodeError",
+    "DifferentStoresError",
     "DuplicateKeyError",
     "EncodeError",
     "EncodingUnavailableError",
@@ -200,6 +202,10 @@ class EncodeError(SchemaError):
 
 class QueryError(SqlstoreError, ValueError):
     """SQL text, an expression or a bound value cannot be run."""
+
+
+class DifferentStoresError(SqlstoreError, ValueError):
+    """An operator was used between views of different stores; `sqlstore.concat` takes them."""
 
 
 class RecordNotFoundError(SqlstoreError, LookupError):

@@ -101,6 +101,11 @@ def view_again(
     return make(_shared_source(source), _ids_again(chosen), names)
 
 
+def concat_again(make: Callable[..., Any], wholes: Sequence[Any], chosen: IdsState) -> Any:
+    """Return the view of several stores that was pickled."""
+    return make(wholes, _ids_again(chosen))
+
+
 def store_again(make: Callable[..., Any], source: SourceState) -> Any:
     """Return the store that was pickled."""
     return make(_source_again(source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,13 @@ def as_array(ids: range | Ids) -> Ids:
     if isinstance(ids, range):
         return np.arange(ids.start, ids.stop, ids.step, dtype=np.int64)
     return ids
+
+
+def index_of(position: SupportsIndex) -> int:
+    """Return a single position as an integer; what is none, such as a tuple or True, is refused."""
+    if not isinstance(position, (bool, np.bool_)) and hasattr(position, "__index__"):
+        return operator.index(position)
+    raise TypeError(f"a position is an integer, not {position!r}")
 
 
 def is_among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from sqlstore.encodings import Encoding
 from sqlstore.errors import CorruptCacheError, MissingChunkError, RecordNotFoundError
 from sqlstore.finder import check_still_there
 from sqlstore.log.edits import EDITS
+from sqlstore.opening import Seen
 from sqlstore.positions import as_array, refuse_deleted
 from sqlstore.reading.bodies import NO_BODIES, Bodies
 from sqlstore.reading.field import FieldValues, LostRecordError, Place
@@ -106,6 +107,12 @@ class Source(Attached):
         if not columns or not len(ids):
             return [[] for _ in columns]
         return self._reading(lambda: self._metadata(ids, columns))
+
+    def has_seen(self, seen: Seen) -> bool:
+        """Return whether a commit is the one that is seen here, or one before it."""
+        if seen.uuid == self.seen.uuid or not seen.records:
+            return True
+        return seen.commit < self.seen.commit and self._reading(lambda: self._is_in_log(seen))
 
     def _metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         if self.cache is None:

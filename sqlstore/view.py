@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast, overload
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from sqlstore import edits, pickling, subsets
+from sqlstore import algebra, edits, pickling, subsets
 from sqlstore.contents import Contents
+from sqlstore.errors import CorruptStoreError, DifferentStoresError
 from sqlstore.finder import all_bound
 from sqlstore.index.plan import Plan
-from sqlstore.positions import Positions
+from sqlstore.source import Source
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
@@ -22,15 +21,23 @@ if TYPE_CHECKING:
 _Criterion: TypeAlias = "str | ColumnElement[Any]"
 
 
-class View(Contents):
+class View(Contents["View"]):
     """Some records of a store, in an order, with what to read of each.
 
     A view is immutable: every method that selects or orders returns a new one. It holds record ids,
     so records that are appended later do not appear in it. Positions in it run from 0, and may be
     negative as in a list.
 
+    Views of one store are combined by operators. ``a | b``, ``a & b``, ``a - b`` and ``a ^ b`` hold
+    each record once, in the order of ``a``; what is new in ``b`` follows in the order of ``b``.
+    ``a + b`` holds all records of both, repeats kept. What is read of each record is what ``a``
+    selects. If the views see different commits, the result sees the later one. Views of several
+    stores are put together by `sqlstore.concat`.
+
     Made by `Store` and by the methods of views.
     """
+
+    __array_ufunc__ = None  # NumPy would take a view for a list of all its records, and read them
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what another process needs to read the same records, without SQLite."""
@@ -48,22 +55,6 @@ class View(Contents):
 
     def _with(self, ids: range | Ids) -> View:
         return View(self._source, ids, self._names)
-
-    def take(self, positions: Positions) -> View:
-        """Return the records at these positions, in this order; repeats are kept.
-
-        Parameters
-        ----------
-        positions
-            Integers, negative ones counted from the end, a slice, or a boolean mask as long as the
-            view.
-
-        Raises
-        ------
-        IndexError
-            A position is not in the view.
-        """
-        return self._with(np.array(self._ids_at(positions)))  # the caller's own may change
 
     def where(
         self,
@@ -150,12 +141,6 @@ class View(Contents):
         ranks = finder.ranks(terms, all_bound(params, bound), tables, ids)
         return self._with(self.ids[np.argsort(ranks, kind="stable")])
 
-    def limit(self, count: int) -> View:
-        """Return the first ``count`` records, or all if there are not as many."""
-        if operator.index(count) < 0:
-            raise ValueError(f"a limit of {count} records")
-        return self._with(self._record_ids()[:count])
-
     def select(self, *names: str) -> View:
         """Return the same records with only these fields and metadata columns.
 
@@ -170,23 +155,6 @@ class View(Contents):
             raise TypeError('give the names one by one: select("image", "label")')
         self._check_selected(names)
         return View(self._source, self._record_ids(), names)
-
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, key: slice | ArrayLike) -> View: ...
-    def __getitem__(self, key: SupportsIndex | slice | ArrayLike) -> dict[str, Any] | View:
-        """Return the record at a position, or the view of several positions."""
-        if type(key) is int:  # the usual case; asking for SupportsIndex takes microseconds
-            return self._record(self._id_at(key))
-        if isinstance(key, slice):
-            return self._with(self._record_ids()[key])
-        if isinstance(key, (bool, np.bool_, str)):
-            raise TypeError(f"a position is an integer, a slice, a list or a mask, not {key!r}")
-        # Arrays and tensors have `__index__`, whatever their shape.
-        if isinstance(key, SupportsIndex) and not getattr(key, "ndim", 0):
-            return self._record(self._id_at(key))
-        return self.take(cast("ArrayLike", key))
 
     def update(self, **values: Any) -> None:
         """Give metadata columns of these records other values, in one commit.
@@ -261,9 +229,66 @@ class View(Contents):
         """
         return subsets.content_fingerprint(self._source, self.ids)
 
-    def batches(self, size: int) -> Iterator[View]:
-        """Return views of up to ``size`` consecutive records, the last of what is left."""
-        if operator.index(size) < 1:
-            raise ValueError(f"batches of {size} records")
-        ids = self._record_ids()
-        return (self._with(ids[start : start + size]) for start in range(0, len(ids), size))
+    def _combined(
+        self, other: View, combine: Callable[[range | Ids, range | Ids], range | Ids]
+    ) -> View:
+        left, right = self._record_ids(), other._record_ids()  # a store now sees its own commits
+        source = latest(self._source, other._source)
+        return View(source, combine(left, right), self._names)
+
+    def __or__(self, other: View) -> View:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self._combined(other, algebra.union)
+
+    def __and__(self, other: View) -> View:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self._combined(other, algebra.intersection)
+
+    def __sub__(self, other: View) -> View:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self._combined(other, algebra.difference)
+
+    def __xor__(self, other: View) -> View:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self._combined(other, algebra.symmetric_difference)
+
+    def __add__(self, other: View) -> View:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self._combined(other, algebra.joined)
+
+
+def is_one_store(one: Source, other: Source) -> bool:
+    """Return whether two sources read from the same folder, with the same store in it."""
+    if one.store != other.store:
+        return False
+    return one.root == other.root or one.root.resolve() == other.root.resolve()
+
+
+def latest(one: Source, other: Source) -> Source:
+    """Return the source that sees the records of both: that of the later commit.
+
+    Raises
+    ------
+    DifferentStoresError
+        They read from different stores.
+    CorruptStoreError
+        They read from one store with different histories.
+    """
+    if one is other:
+        return one
+    if not is_one_store(one, other):
+        raise DifferentStoresError(
+            f"operators combine views of one store, and these are of {one.root} and {other.root}; "
+            "sqlstore.concat([...]) puts views of several stores together"
+        )
+    old, new = (one, other) if one.seen.commit < other.seen.commit else (other, one)
+    if not new.has_seen(old.seen):
+        raise CorruptStoreError(
+            f"{one.root} had another history when one of these views was made; open it anew"
+        )
+    return new

@@ -22,7 +22,8 @@ MODULES = {
 LAYERS: list[list[str]] = [
     [
         "errors", "limits", "types", "interrupts", "forks", "threads", "version", "checksum",
-        "arrow", "positions", "progress", "small", "json_text",
+        "arrow", "positions", "progress", "small", "json_text", "randomness", "algebra",
+        "selection",
     ],
     ["columns", "encodings", "dictionaries", "compression", "sequences", "schema"],
     ["log", "index"],
@@ -31,7 +32,7 @@ LAYERS: list[list[str]] = [
         "given", "batch", "rows", "sizes", "columnar", "identity", "replay", "recover", "staged",
         "compressors", "commit", "writer", "edits", "subsets",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
-        "view", "inference",
+        "view", "concat", "inference",
         "maintenance",
     ],
     ["store_edits", "store", "create"],
