@@ -12,6 +12,8 @@ read exactly the records they chose.
 
 from sqlstore.concat import ConcatView, concat
 from sqlstore.create import create
+from sqlstore.describe.description import Description
+from sqlstore.describe.summaries import ColumnSummary, FieldSummary, Histogram, Sizes
 from sqlstore.errors import (
     ChecksumError,
     CommitOutcomeUnknownError,
@@ -24,6 +26,7 @@ from sqlstore.errors import (
     DuplicateKeyError,
     EncodeError,
     EncodingUnavailableError,
+    ExportError,
     ForkedLogError,
     ForkedStoreError,
     IndexBehindLogError,
@@ -52,10 +55,11 @@ from sqlstore.errors import (
     UnknownNameError,
     VersionError,
 )
+from sqlstore.export.report import Exported
 from sqlstore.index.plan import Plan
 from sqlstore.inference import infer
 from sqlstore.ingest.build import build
-from sqlstore.ingest.export import Exported, export_folder
+from sqlstore.ingest.export import export_folder
 from sqlstore.ingest.folder import import_folder
 from sqlstore.ingest.report import BuildReport, FailedItem, FolderReport
 from sqlstore.limits import GiB, KiB, MiB
@@ -74,6 +78,7 @@ __all__ = [
     "BuildReport",
     "ChecksumError",
     "Column",
+    "ColumnSummary",
     "CommitOutcomeUnknownError",
     "ConcatView",
     "CorruptCacheError",
@@ -81,18 +86,22 @@ __all__ = [
     "CorruptIndexError",
     "CorruptStoreError",
     "DecodeError",
+    "Description",
     "DifferentStoresError",
     "DuplicateKeyError",
     "EncodeError",
     "EncodingUnavailableError",
+    "ExportError",
     "Exported",
     "FailedItem",
     "Fault",
     "Field",
+    "FieldSummary",
     "FolderReport",
     "ForkedLogError",
     "ForkedStoreError",
     "GiB",
+    "Histogram",
     "IndexBehindLogError",
     "ItemError",
     "KiB",
@@ -110,6 +119,7 @@ __all__ = [
     "Report",
     "Schema",
     "SchemaError",
+    "Sizes",
     "SqlstoreError",
     "StaleViewError",
     "StorageError",

@@ -1,22 +1,20 @@
-"""What some records are: their values one by one and in batches, and their metadata as Arrow."""
+"""What some records are: their values one by one and in batches."""
 
 from __future__ import annotations
 
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sqlstore.arrow import int64_array
 from sqlstore.attached import Raw
 from sqlstore.errors import (
     CorruptCacheError,
     MissingChunkError,
-    MissingPackageError,
     SchemaError,
     UnknownNameError,
 )
@@ -29,9 +27,6 @@ from sqlstore.schema import ID, Column, Field, Schema
 from sqlstore.selection import S_co, Selection
 from sqlstore.source import Source
 from sqlstore.types import Ids
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Contents(Selection[S_co]):
@@ -278,44 +273,6 @@ class Contents(Selection[S_co]):
         if positions is None:
             return as_array(self._record_ids())
         return self._ids_at(positions)
-
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """Return the Arrow schema of `to_arrow`."""
-        schema = self._source.schema.arrow
-        return pa.schema([schema.field("id"), *(schema.field(c.name) for c in self._columns)])
-
-    def to_arrow(self) -> pa.Table:
-        """Return the record ids and the metadata as an Arrow table of the declared types."""
-        ids = self._record_ids()
-        metadata = self._source.metadata(ids, self._columns)
-        columns = [
-            pa.chunked_array(arrays, column.kind.arrow)
-            for column, arrays in zip(self._columns, metadata, strict=True)
-        ]
-        return pa.Table.from_arrays(
-            [int64_array(as_array(ids)), *columns], schema=self.arrow_schema
-        )
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the record ids and the metadata as a pandas DataFrame.
-
-        Raises
-        ------
-        MissingPackageError
-            pandas is not installed.
-        """
-        try:
-            frame: pd.DataFrame = self.to_arrow().to_pandas()
-        except ImportError as error:
-            raise MissingPackageError(
-                "this needs pandas: pip install 'sqlstore[pandas]'"
-            ) from error
-        return frame
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the metadata as an Arrow stream, so that ``pyarrow.table(view)`` works."""
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
 
 def _as_range(ids: Sequence[int]) -> range | Ids:

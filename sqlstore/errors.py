@@ -21,6 +21,7 @@
     │   └── EncodeError                               a value does not fit its field's encoding
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── DifferentStoresError     (ValueError)         an operator between views of several stores
+    ├── ExportError              (ValueError)         records cannot be written so, or to there
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
     ├── SubsetExistsError        (ValueError)         a subset of this name is there already
@@ -63,6 +64,7 @@ __all__ = [
     "DuplicateKeyError",
     "EncodeError",
     "EncodingUnavailableError",
+    "ExportError",
     "ForkedLogError",
     "ForkedStoreError",
     "IndexBehindLogError",
@@ -206,6 +208,10 @@ class QueryError(SqlstoreError, ValueError):
 
 class DifferentStoresError(SqlstoreError, ValueError):
     """An operator was used between views of different stores; `sqlstore.concat` takes them."""
+
+
+class ExportError(SqlstoreError, ValueError):
+    """Records cannot be exported as they are asked for, or not to this place."""
 
 
 class RecordNotFoundError(SqlstoreError, LookupError):

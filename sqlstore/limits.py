@@ -36,6 +36,10 @@ MERGE_GAP: Final = 16 * KiB
 MERGE_BYTES: Final = 8 * MiB
 """Neighbouring reads become one if at most this lies between them, up to this many bytes."""
 
+BATCH_ROWS: Final = 131_072
+BATCH_BYTES: Final = 64 * MiB
+"""What leaves a store piece by piece: at most so many records, and so much payload, at a time."""
+
 CACHE_PART_BYTES: Final = 64 * MiB
 """Parts of the metadata mirror are merged up to this size."""
 

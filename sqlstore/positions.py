@@ -69,6 +69,11 @@ def refuse_deleted(ids: range | Ids, deleted: Ids) -> None:
         raise RecordNotFoundError("the record was deleted", record=int(gone[0]))
 
 
+def has_repeats(ids: range | Ids) -> bool:
+    """Return whether an id is there twice."""
+    return not isinstance(ids, range) and len(np.unique(ids)) < len(ids)
+
+
 def ids_at(ids: range | Ids, positions: Positions) -> Ids:
     """Return the ids at some positions, in the order given; repeats are kept.
 

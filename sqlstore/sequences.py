@@ -156,14 +156,38 @@ def check(
     ChecksumError, DecodeError
         What is wrong; ``error.where["item"]`` says where, if it is an item.
     """
-    size = items * ENTRY_SIZE
-    if size > len(body):
-        raise ChecksumError(f"{items} items in {len(body)} bytes")
-    start = len(body) - size
-    footer = footer_of(body[start:], len(body), crc)
+    footer = _footer_behind(body, items, crc)
+    start = len(body) - footer.nbytes
     if int(footer["raw_length"].sum(dtype=np.int64)) != raw_length:
         raise ChecksumError(f"the items are not {raw_length} bytes together")
     unpacked(body[:start], footer, 0, compression, dictionaries, check=True)
+
+
+def check_stored(body: Buffer, items: int, crc: int) -> None:
+    """Raise if the stored bytes of a sequence are not what was written; none is decompressed.
+
+    Raises
+    ------
+    ChecksumError
+        ``error.where["item"]`` says where, if it is an item.
+    """
+    footer = _footer_behind(body, items, crc)
+    start = 0
+    entries = zip(footer["end"].tolist(), footer["crc"].tolist(), strict=True)
+    for number, (end, item_crc) in enumerate(entries):
+        try:
+            _check_item(body[start:end], item_crc)
+        except ChecksumError as error:
+            raise ChecksumError(error.message, item=number) from error
+        start = end
+
+
+def _footer_behind(body: Buffer, items: int, crc: int) -> Footer:
+    """Return the footer of a whole body."""
+    size = items * ENTRY_SIZE
+    if size > len(body):
+        raise ChecksumError(f"{items} items in {len(body)} bytes")
+    return footer_of(body[len(body) - size :], len(body), crc)
 
 
 def _check_item(stored: Buffer, crc: int) -> None:

@@ -19,6 +19,7 @@ from sqlstore.log.edits import EDITS
 from sqlstore.opening import Seen
 from sqlstore.positions import as_array, refuse_deleted
 from sqlstore.reading.bodies import NO_BODIES, Bodies
+from sqlstore.reading.dictionaries import StoredDictionaries
 from sqlstore.reading.field import FieldValues, LostRecordError, Place
 from sqlstore.reading.sequence import SequenceValues
 from sqlstore.schema import Column, Field
@@ -66,6 +67,27 @@ class Source(Attached):
             return NO_BODIES
         return self._reading(lambda: self._field(field).bodies(ids))
 
+    def rows(self, ids: range | Ids, field: Field) -> NDArray[np.uint32]:
+        """Return the location rows of many records, checked: shape ``(n, 8)``."""
+        if not len(ids):
+            return np.empty((0, 8), np.uint32)
+        return self._reading(lambda: self._field(field).rows(as_array(ids)))
+
+    def as_stored(
+        self, ids: range | Ids, field: Field
+    ) -> tuple[NDArray[np.uint32], list[memoryview]]:
+        """Return location rows and stored bodies as `FieldValues.as_stored` does."""
+        return self._reading(lambda: self._field(field).as_stored(as_array(ids)))
+
+    def dictionary(self, number: int) -> bytes:
+        """Return a dictionary that values are compressed with."""
+        return self._reading(lambda: self._known_dictionaries().stored(number))
+
+    def _known_dictionaries(self) -> StoredDictionaries:
+        if self._dictionaries is None:
+            raise RecordNotFoundError("there are no records")
+        return self._dictionaries
+
     def count(self, record: int, field: Field) -> int | None:
         """Return how many items a sequence has, or None if the record has none."""
         return self._reading(lambda: self._sequence(field).count(record))
@@ -75,18 +97,6 @@ class Source(Attached):
     ) -> list[Buffer] | None:
         """Return items of a sequence as `SequenceValues.items` does."""
         return self._reading(lambda: self._sequence(field).items(record, chosen))
-
-    def checksums(self, ids: Ids, field: Field) -> NDArray[np.uint32]:
-        """Return what tells stored values apart, a row for each record.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``(n, 4)``: compression, raw length, items, and CRC-32 of the stored bytes.
-        """
-        if not len(ids):
-            return np.empty((0, 4), np.uint32)
-        return self._reading(lambda: self._field(field).checksums(ids))
 
     def encoding(self, field: Field) -> Encoding:
         """Return the encoding of a value, or of each item of a sequence.
@@ -128,11 +138,12 @@ class Source(Attached):
 
     def _loaded(self, field: Field) -> FieldValues:
         with self._mutex:
-            if self.cache is None or self._chunks is None or self._dictionaries is None:
+            dictionaries = self._known_dictionaries()
+            if self.cache is None or self._chunks is None:
                 raise RecordNotFoundError("there are no records")
             rows = locations.load(self.cache.edition, field.number, self.seen.records)
             kind = SequenceValues if field.is_sequence else FieldValues
-            how = self._chunks, self.how.verify, self._dictionaries, self.deleted
+            how = self._chunks, self.how.verify, dictionaries, self.deleted
             loaded = kind(field, rows, *how)
             self._values[field.name] = loaded
             if not field.is_sequence:

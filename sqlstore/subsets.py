@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlstore.arrow import presence
+from sqlstore.cache import locations
 from sqlstore.edits import committing
 from sqlstore.errors import CorruptIndexError, SchemaError, SubsetNotFoundError
 from sqlstore.index.subsets import SubsetRow
@@ -175,7 +176,9 @@ def content_fingerprint(source: Source, ids: Ids) -> str:
     for field in schema.fields.values():
         found.update(f"field {field.name} {field.encoding}\n".encode())
         for start in range(0, len(ids), _AT_ONCE):
-            found.update(source.checksums(ids[start : start + _AT_ONCE], field).data)
+            rows = source.rows(ids[start : start + _AT_ONCE], field)
+            marks = rows[:, locations.COMPRESSION : locations.CRC + 1]
+            found.update(np.ascontiguousarray(marks).data)
     for column in schema.columns.values():
         found.update(f"column {column.name} {column.type}\n".encode())
         for start in range(0, len(ids), _AT_ONCE):

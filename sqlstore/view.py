@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from sqlstore import algebra, edits, pickling, subsets
-from sqlstore.contents import Contents
 from sqlstore.errors import CorruptStoreError, DifferentStoresError
 from sqlstore.finder import all_bound
 from sqlstore.index.plan import Plan
 from sqlstore.source import Source
+from sqlstore.tabular import Tables
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _Criterion: TypeAlias = "str | ColumnElement[Any]"
 
 
-class View(Contents["View"]):
+class View(Tables["View"]):
     """Some records of a store, in an order, with what to read of each.
 
     A view is immutable: every method that selects or orders returns a new one. It holds record ids,

@@ -30,7 +30,7 @@ from sqlstore.cli import main
 ROOT = Path(sqlstore.__file__).parent.parent
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-COMMANDS = ("info", "head", "sql", "verify", "rebuild", "migrate", "export")
+COMMANDS = ("info", "head", "sql", "describe", "verify", "rebuild", "migrate", "export")
 FOLDER_COMMANDS = ("import-folder", "export-folder")  # their tests are in test_export_folder.py
 RECORDS: list[dict[str, Any]] = [
     {
@@ -547,19 +547,24 @@ def test_export_refuses_and_leaves_nothing(
     assert run("verify", birds).code == 0
 
 
-def write_half(then: Callable[[], object]) -> Callable[[pa.Table, io.BufferedWriter], None]:
-    def write(_: pa.Table, file: io.BufferedWriter) -> None:
-        file.write(b"half")
-        file.flush()
-        then()
+def write_half(then: Callable[[], object]) -> type:
+    class Half:
+        def __init__(self, file: io.BufferedWriter, _: pa.Schema) -> None:
+            file.write(b"half")
+            file.flush()
+            then()
 
-    return write
+        def write_batch(self, _: pa.RecordBatch) -> None: ...
+
+        def close(self) -> None: ...
+
+    return Half
 
 
 def test_an_interrupted_export_leaves_what_was_there(
     birds: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyarrow.csv.write_csv", write_half(interrupted))
+    monkeypatch.setattr("pyarrow.csv.CSVWriter", write_half(interrupted))
     assert run("export", birds, "out.csv") == (130, "", "")
     assert names() == ["birds"]
     Path("out.csv").write_text("mine")
@@ -572,7 +577,7 @@ def test_export_does_not_replace_a_file_that_came_meanwhile(
     birds: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pyarrow.csv.write_csv", write_half(lambda: Path("out.csv").write_text("mine"))
+        "pyarrow.csv.CSVWriter", write_half(lambda: Path("out.csv").write_text("mine"))
     )
     assert run("export", birds, "out.csv").code == 2
     assert Path("out.csv").read_text() == "mine"

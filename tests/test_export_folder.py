@@ -34,7 +34,7 @@ def store(tree: Path, tmp_path: Path) -> Path:
 def test_files_come_back_with_content_and_time(tree: Path, store: Path, tmp_path: Path) -> None:
     with sqlstore.open(store) as opened:
         done = sqlstore.export_folder(opened, tmp_path / "new" / "out")
-        assert done == sqlstore.Exported(8, sum(map(len, mixed_files().values())))
+        assert done == sqlstore.Exported(8, 8, sum(map(len, mixed_files().values())))
         assert read_tree(tmp_path / "new" / "out") == read_tree(tree)
         some = opened.where("label = 'a'")
         sqlstore.export_folder(some, tmp_path / "some")

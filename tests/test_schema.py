@@ -319,7 +319,7 @@ def test_the_second_of_two_that_create_at_once_is_told(
 ) -> None:
     sqlstore.create(tmp_path / "s", metadata={"n": "int8"}).close()
     # As if both had found the place free.
-    monkeypatch.setattr(sys.modules["sqlstore.create"], "_check_free", lambda target: None)
+    monkeypatch.setattr(sys.modules["sqlstore.create"], "check_free", lambda target: None)
     with pytest.raises(sqlstore.StoreExistsError):
         sqlstore.create(tmp_path / "s", metadata={"other": "int8"})
 

@@ -7,16 +7,30 @@ the terminal; and it is written whatever encoding the terminal has.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, TextIO
+from typing import TextIO
+
+from sqlstore.text import counted, plain, printable, sized
+
+__all__ = [
+    "UsageError",
+    "complain",
+    "counted",
+    "finish",
+    "flush",
+    "plain",
+    "printable",
+    "say",
+    "show_warning",
+    "sized",
+    "write_json",
+    "write_json_rows",
+]
 
 _encode = json.JSONEncoder(allow_nan=False).encode
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class UsageError(Exception):
@@ -60,44 +74,6 @@ def write_json_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> N
         print(separator + _encode(entry), end="")
         separator = ",\n"
     print("[]" if separator == "[\n" else "\n]")
-
-
-def plain(value: object) -> object:
-    """Return a value as JSON can hold it: times as ISO 8601, bytes as hex, NaN as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dt.date):  # a datetime is one, too
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return value
-
-
-def printable(text: str) -> str:
-    r"""Return text with every control character written as an escape such as ``\n``."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number with its noun: ``1 record``, ``1,234 records``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def sized(count: int) -> str:
-    """Return a number of bytes, and for a large one also the nearest unit."""
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    exact = counted(count, "byte")
-    return f"{exact} ({size:.1f} {_UNITS[unit]})" if unit else exact
 
 
 def _writable(text: str, stream: TextIO | None) -> str:

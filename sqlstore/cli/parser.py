@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, export, folders
+from sqlstore.cli import commands, describe, export, folders
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add.add("info", commands.info, "what a store holds: its schema, how many records, how large")
     _add_head(add)
     _add_sql(add)
+    _add_describe(add)
     add.add(
         "verify",
         commands.verify,
@@ -126,6 +127,18 @@ def _add_sql(add: _Commands) -> None:
     )
 
 
+def _add_describe(add: _Commands) -> None:
+    command = add.add(
+        "describe",
+        describe.describe,
+        "what is in the columns and fields: counts, distributions and sizes",
+    )
+    _add_where(command)
+    command.add_argument(
+        "--plot", type=Path, metavar="FILE", help="also draw it, to a file such as birds.png"
+    )
+
+
 def _add_export(add: _Commands) -> None:
     command = add.add(
         "export",
@@ -139,6 +152,13 @@ def _add_export(add: _Commands) -> None:
         "--format",
         choices=tuple(export.FORMATS),
         help="what to write; the suffix of OUT tells by default",
+    )
+    command.add_argument(
+        "--fields",
+        type=_names,
+        default=[],
+        metavar="NAMES",
+        help="also these fields, as stored bytes; not for CSV",
     )
     command.add_argument("--force", action="store_true", help="replace OUT if it is there already")
 

@@ -6,35 +6,19 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from sqlstore.errors import SchemaError
+from sqlstore.export.report import Exported
 from sqlstore.ingest.files import FIELD, KEY
 from sqlstore.progress import counted
 from sqlstore.types import StrPath
 from sqlstore.view import View
 
 _AT_ONCE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What `export_folder` has written.
-
-    Attributes
-    ----------
-    files
-        How many files.
-    n_bytes
-        Their size together.
-    """
-
-    files: int
-    n_bytes: int
 
 
 def export_folder(view: View, folder: StrPath, *, overwrite: bool = False) -> Exported:
@@ -90,7 +74,7 @@ def export_folder(view: View, folder: StrPath, *, overwrite: bool = False) -> Ex
             _write(path, data, time, overwrite=overwrite)
             n_bytes += len(data)
             advance(1)
-    return Exported(len(view), n_bytes)
+    return Exported(len(view), len(view), n_bytes)
 
 
 def _check(paths: pa.ChunkedArray, root: Path, *, overwrite: bool) -> None:

@@ -26,7 +26,7 @@ def value(source: Source, record: int, field: Field) -> object:
     """Return the value of a field of one record, None if there is none."""
     if field.is_sequence:
         return decoded_items(source, record, field, None)
-    return _one(source.encoding(field), field, source.stored(record, field), record, None)
+    return decoded_bytes(source.encoding(field), field, source.stored(record, field), record, None)
 
 
 def decoded(source: Source, ids: Sequence[int], field: Field) -> list[object]:
@@ -65,7 +65,7 @@ def _decoded(source: Source, field: Field, work: list[_Work]) -> list[object]:
     encoding = source.encoding(field)
 
     def decode(one: _Work) -> object:
-        return _one(encoding, field, *one)
+        return decoded_bytes(encoding, field, *one)
 
     n_bytes = sum(len(data) for data, _, _ in work if data is not None)
     if encoding.parallel and n_bytes >= limits.PARALLEL_BYTES and len(work) > 1:
@@ -73,9 +73,10 @@ def _decoded(source: Source, field: Field, work: list[_Work]) -> list[object]:
     return [decode(one) for one in work]
 
 
-def _one(
+def decoded_bytes(
     encoding: Encoding, field: Field, data: Buffer | None, record: int, item: int | None
 ) -> object:
+    """Return the value of stored bytes, None if there are none; an error says where they are."""
     if data is None:
         return None
     try:

@@ -28,7 +28,7 @@ class StoredDictionaries(Dictionaries):
     """
 
     def __init__(self, manifest: Manifest, chunks: Chunks, reader: ChunkReader) -> None:
-        super().__init__(self._read)
+        super().__init__(self.stored)
         self._places: Mapping[int, DictionaryPlace] = {
             place.number: place for place in manifest.dictionaries
         }
@@ -38,7 +38,7 @@ class StoredDictionaries(Dictionaries):
         self._chunks = chunks
         self._reader = reader
 
-    def _read(self, number: int) -> bytes:
+    def stored(self, number: int) -> bytes:
         """Return a dictionary that is what was written.
 
         Raises

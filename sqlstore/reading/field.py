@@ -249,12 +249,43 @@ class FieldValues:
             self._check_bodies(rows, ids, held, due)
         return Bodies(held, rows[:, locations.LENGTH])
 
-    def checksums(self, ids: Ids) -> NDArray[np.uint32]:
-        """Return compression, raw length, items and CRC-32 of values, a row for each record."""
+    def rows(self, ids: Ids) -> NDArray[np.uint32]:
+        """Return the location rows of many records, shape ``(n, 8)``.
+
+        Raises
+        ------
+        CorruptCacheError
+            One is damaged.
+        """
         refuse_deleted(ids, self._deleted)
         rows = self._table.take(ids, axis=0)
-        self._check_rows(rows, ids)
-        return np.ascontiguousarray(rows[:, locations.COMPRESSION : locations.CRC + 1])
+        if self._verify != "never":
+            self._check_seals(rows, ids)
+        if is_any(lost := rows[:, locations.COMPRESSION] == LOST):
+            self._refuse_lost(int(ids[lost][0]), LOST)
+        return rows
+
+    def as_stored(self, ids: Ids) -> tuple[NDArray[np.uint32], list[memoryview]]:
+        """Return location rows, and the bodies of those that have one as they lie in the chunks.
+
+        Raises
+        ------
+        ChecksumError, CorruptCacheError
+            As `stored`; only what can be checked without decompressing is.
+        """
+        rows = self.rows(ids)
+        present = rows[:, locations.COMPRESSION] != ABSENT
+        here, records = rows[present], ids[present]
+        held = self._hold(here, records)
+        if self._verify != "never":
+            self._check_stored(here, records, held)
+        return rows, [
+            one for one in Bodies(held, here[:, locations.LENGTH]).each() if one is not None
+        ]
+
+    def _check_stored(self, rows: NDArray[np.uint32], ids: Ids, held: Held) -> None:
+        self._check_lengths(rows, ids)
+        self._check_bodies(rows, ids, held, np.ones(len(ids), bool))
 
     def _due(self, rows: NDArray[np.uint32], ids: Ids) -> NDArray[np.bool_] | None:
         """Return which bodies are to be checked, None for none; new rows are checked here."""
@@ -268,13 +299,19 @@ class FieldValues:
         return np.ones(len(ids), bool) if self._always else known == 0
 
     def _check_rows(self, rows: NDArray[np.uint32], ids: Ids) -> None:
-        wrong = seals(rows, ids, self.field.number) != rows[:, locations.SEAL]
-        if is_any(wrong):
-            raise self._damaged_row(int(ids[wrong][0]))
+        self._check_seals(rows, ids)
+        self._check_lengths(rows, ids)
+
+    def _check_lengths(self, rows: NDArray[np.uint32], ids: Ids) -> None:
         plain = rows[:, locations.COMPRESSION] == 0
         wrong = plain & (rows[:, locations.LENGTH] != rows[:, locations.RAW_LENGTH])
         if is_any(wrong):
             self.stored(int(ids[wrong][0]))  # raises what is wrong
+
+    def _check_seals(self, rows: NDArray[np.uint32], ids: Ids) -> None:
+        wrong = seals(rows, ids, self.field.number) != rows[:, locations.SEAL]
+        if is_any(wrong):
+            raise self._damaged_row(int(ids[wrong][0]))
 
     def _check_bodies(
         self, rows: NDArray[np.uint32], ids: Ids, held: Held, due: NDArray[np.bool_]
@@ -294,8 +331,8 @@ class FieldValues:
         try:
             return self._chunks.hold(chunk, offset, rows[:, locations.LENGTH])
         except CorruptChunkError:
-            for record in ids.tolist():
-                self.stored(record)  # raises for the record that it is about
+            for record, place in zip(ids.tolist(), rows.tolist(), strict=True):
+                self.piece(record, *place[: locations.LENGTH + 1])  # raises for the one at fault
             raise
 
     def _mixed(

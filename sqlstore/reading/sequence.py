@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sqlstore import sequences
 from sqlstore.cache import locations
 from sqlstore.cache.locations import LOST
 from sqlstore.errors import ChecksumError, CorruptChunkError, DecodeError
+from sqlstore.reading.bodies import Bodies
 from sqlstore.reading.field import FieldValues
+from sqlstore.reading.held import Held
 from sqlstore.sequences import ENTRY_SIZE, Footer
-from sqlstore.types import Buffer
+from sqlstore.types import Buffer, Ids
 
 
 class SequenceValues(FieldValues):
@@ -74,6 +79,15 @@ class SequenceValues(FieldValues):
             return sequences.footer_of(tail, length, None if self._verify == "never" else crc)
         except ChecksumError as error:
             raise self._located(error, record, chunk, offset) from error
+
+    def _check_stored(self, rows: NDArray[np.uint32], ids: Ids, held: Held) -> None:
+        bodies = Bodies(held, rows[:, locations.LENGTH]).each()
+        for record, row, body in zip(ids.tolist(), rows.tolist(), bodies, strict=True):
+            try:
+                sequences.check_stored(body or b"", row[locations.ITEMS], row[locations.CRC])
+            except ChecksumError as error:
+                chunk, offset = row[locations.CHUNK], row[locations.OFFSET]
+                raise self._located(error, record, chunk, offset) from error
 
     def _run(
         self, record: int, row: tuple[int, ...], footer: Footer, numbers: list[int]
