@@ -40,6 +40,7 @@ from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
     SchemaError,
+    SplitError,
     SqlstoreError,
     StaleViewError,
     StorageError,
@@ -68,6 +69,7 @@ from sqlstore.maintenance.rebuild import rebuild
 from sqlstore.maintenance.report import Fault, Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.schema import Column, Field, Schema
+from sqlstore.splits.folds import Fold, split_names
 from sqlstore.store import Store, open
 from sqlstore.subsets import Subset
 from sqlstore.version import __version__
@@ -97,6 +99,7 @@ __all__ = [
     "Fault",
     "Field",
     "FieldSummary",
+    "Fold",
     "FolderReport",
     "ForkedLogError",
     "ForkedStoreError",
@@ -120,6 +123,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "Sizes",
+    "SplitError",
     "SqlstoreError",
     "StaleViewError",
     "StorageError",
@@ -148,6 +152,7 @@ __all__ = [
     "migrate",
     "open",
     "rebuild",
+    "split_names",
     "verify",
 ]
 

@@ -22,6 +22,7 @@
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── DifferentStoresError     (ValueError)         an operator between views of several stores
     ├── ExportError              (ValueError)         records cannot be written so, or to there
+    ├── SplitError               (ValueError)         sizes, folds or columns of no split
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
     ├── SubsetExistsError        (ValueError)         a subset of this name is there already
@@ -78,6 +79,7 @@ __all__ = [
     "ReadOnlyError",
     "RecordNotFoundError",
     "SchemaError",
+    "SplitError",
     "SqlstoreError",
     "StaleViewError",
     "StorageError",
@@ -212,6 +214,10 @@ class DifferentStoresError(SqlstoreError, ValueError):
 
 class ExportError(SqlstoreError, ValueError):
     """Records cannot be exported as they are asked for, or not to this place."""
+
+
+class SplitError(SqlstoreError, ValueError):
+    """Records cannot be split like this: sizes, number of folds or columns are wrong."""
 
 
 class RecordNotFoundError(SqlstoreError, LookupError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -11,7 +12,11 @@ from sqlstore import algebra, edits, pickling, subsets
 from sqlstore.errors import CorruptStoreError, DifferentStoresError
 from sqlstore.finder import all_bound
 from sqlstore.index.plan import Plan
+from sqlstore.positions import as_array
 from sqlstore.source import Source
+from sqlstore.splits.assignment import Names, Request, fold_numbers, split_numbers
+from sqlstore.splits.folds import Fold
+from sqlstore.splits.sizes import Sizes
 from sqlstore.tabular import Tables
 from sqlstore.types import Ids
 
@@ -228,6 +233,85 @@ class View(Tables["View"]):
             A record was deleted.
         """
         return subsets.content_fingerprint(self._source, self.ids)
+
+    def split(
+        self,
+        sizes: Sizes,
+        *,
+        seed: SupportsIndex = 0,
+        stratify: Names = None,
+        group: Names = None,
+        by: Names = None,
+    ) -> dict[str, View]:
+        """Return views that share out the records; in each, the order is that of this view.
+
+        Every record is in one of them. Which one depends on the seed and on the records, not on
+        their order; all copies of a record are in the same. `docs/splits.md` has the rules.
+
+        Parameters
+        ----------
+        sizes
+            Names with ratios, which sum to 1, such as ``{"train": 0.9, "val": 0.1}``; or, if all
+            are integers, with numbers of records. One may be None, for the rest.
+        seed
+            Another gives other splits.
+        stratify
+            Metadata columns. Of the records with the same values in them, each split has the same
+            share, to within one record; null is a value.
+        group
+            Metadata columns. Records with the same values in them are never in two splits; sizes,
+            and the shares of `stratify`, are then as near as that allows. A record with a null in
+            one of them is in no group.
+        by
+            Metadata columns, or ``"id"``. A hash of seed and values alone decides on the split,
+            so that the split of a record stays the same when others are appended. Sizes are then
+            left to chance. Goes with neither `stratify` nor `group`; the same values are in the
+            same split anyway.
+
+        Raises
+        ------
+        SplitError
+            The sizes are no ratios that sum to 1, and no numbers that sum to that of the records;
+            or what is asked for excludes each other.
+        UnknownNameError
+            There is no such metadata column.
+        """
+        ids = self._record_ids()
+        numbers = split_numbers(self._source, ids, sizes, Request(seed, stratify, group, by))
+        array = as_array(ids)
+        return {name: self._with(array[numbers == number]) for number, name in enumerate(sizes)}
+
+    def folds(
+        self,
+        count: SupportsIndex,
+        *,
+        seed: SupportsIndex = 0,
+        stratify: Names = None,
+        group: Names = None,
+    ) -> list[Fold[View]]:
+        """Return folds for cross-validation: each record is in the test part of one of them.
+
+        Parameters
+        ----------
+        count
+            How many folds; two at least.
+        seed, stratify, group
+            As in `split`.
+
+        Returns
+        -------
+        list of Fold
+            Each with the views ``train`` and ``test``.
+
+        Raises
+        ------
+        SplitError
+            There are fewer records, or groups, than folds.
+        """
+        ids, count = self._record_ids(), operator.index(count)
+        numbers = fold_numbers(self._source, ids, count, Request(seed, stratify, group))
+        array = as_array(ids)
+        return [Fold(self._with, array, numbers, number) for number in range(count)]
 
     def _combined(
         self, other: View, combine: Callable[[range | Ids, range | Ids], range | Ids]

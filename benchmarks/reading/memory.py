@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 _ROLLUP = Path("/proc/self/smaps_rollup")
@@ -20,6 +21,17 @@ def private_bytes(rollup: Path = _ROLLUP) -> int | None:
     lines = map(str.split, rollup.read_text().splitlines())
     private = ("Private_Clean:", "Private_Dirty:")
     return sum(int(line[1]) * 1024 for line in lines if line[0] in private)
+
+
+def peak_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return the most bytes of memory that this program had, mapped files included.
+
+    Where /proc is, it is asked: what `resource` says includes what the parent had.
+    """
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def disk_bytes(folder: Path) -> int:

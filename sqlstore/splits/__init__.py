@@ -1,0 +1,1 @@
+"""Which record goes to which split, from metadata alone."""
