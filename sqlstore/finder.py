@@ -159,6 +159,10 @@ class Finder:
             raise self._senseless()
         return ids
 
+    def text_of(self, criteria: Sequence[Any]) -> str | None:
+        """Return criteria as one SQL text; None if they have values that no text can hold."""
+        return criteria[0] if isinstance(criteria[0], str) else self.expressions.text(criteria)
+
     def plan(
         self,
         criteria: Sequence[Any],

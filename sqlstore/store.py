@@ -26,6 +26,7 @@ from sqlstore.log import files
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.opening import Io, opening
+from sqlstore.queried import Condition
 from sqlstore.reading.field import Verify
 from sqlstore.schema import Schema
 from sqlstore.source import Source
@@ -52,6 +53,8 @@ class Store(StoreEdits):
     mode
         ``"r"`` to read, ``"a"`` to append and to edit as well.
     """
+
+    _condition = Condition()
 
     def __init__(self, source: Source) -> None:
         super().__init__(source, source.ids())

@@ -20,6 +20,7 @@ from sqlstore.index.subsets import SubsetRow
 from sqlstore.log.segment import CommitKind
 from sqlstore.log.subsets import Described, fingerprint_of
 from sqlstore.positions import NO_IDS, is_among
+from sqlstore.queried import Condition
 from sqlstore.schema import is_name
 from sqlstore.source import Source
 from sqlstore.staged import StagedSubset
@@ -68,8 +69,7 @@ def save(
     ids: Ids,
     name: str,
     note: str | None,
-    sql: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    condition: Condition | None,
 ) -> None:
     """Save records as a named subset.
 
@@ -85,7 +85,8 @@ def save(
     if not is_name(name):
         raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
     marks = fingerprint_of(ids), content_fingerprint(source, ids)
-    bound = None if parameters is None else json.dumps(dict(parameters), default=str)
+    sql = None if condition is None else condition.sql
+    bound = json.dumps(dict(condition.parameters), default=str) if condition and sql else None
     described = Described(name, sql, bound, note, *marks)
     with committing(source) as committer:
         staged = StagedSubset(CommitKind.SAVE_SUBSET, described, ids)

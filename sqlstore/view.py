@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
-
-import numpy as np
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from sqlstore import algebra, edits, pickling, subsets
 from sqlstore.errors import CorruptStoreError, DifferentStoresError
-from sqlstore.finder import all_bound
-from sqlstore.index.plan import Plan
 from sqlstore.positions import as_array
+from sqlstore.queried import Queried
 from sqlstore.source import Source
 from sqlstore.splits.assignment import Names, Request, fold_numbers, split_numbers
 from sqlstore.splits.folds import Fold
 from sqlstore.splits.sizes import Sizes
-from sqlstore.tabular import Tables
 from sqlstore.types import Ids
 
 if TYPE_CHECKING:
-    from sqlalchemy.sql import ColumnElement
-
-_Criterion: TypeAlias = "str | ColumnElement[Any]"
+    pass
 
 
-class View(Tables["View"]):
+class View(Queried["View"]):
     """Some records of a store, in an order, with what to read of each.
 
     A view is immutable: every method that selects or orders returns a new one. It holds record ids,
@@ -61,91 +55,6 @@ class View(Tables["View"]):
     def _with(self, ids: range | Ids) -> View:
         return View(self._source, ids, self._names)
 
-    def where(
-        self,
-        *criteria: _Criterion,
-        params: Mapping[str, object] | None = None,
-        tables: Mapping[str, Any] | None = None,
-        **bound: object,
-    ) -> View:
-        """Return the records that a condition holds for, in the order of this view.
-
-        Parameters
-        ----------
-        *criteria
-            One SQL expression as text, over the metadata columns and ``id``, with ``:name`` for
-            bound values; or SQLAlchemy expressions over `Store.c`, all of which must hold.
-        params, **bound
-            The bound values of the text.
-        tables
-            Tables of your own that the condition may ask, by name: a pyarrow Table or RecordBatch,
-            a pandas or polars DataFrame, anything else with an Arrow stream such as another view,
-            or a mapping of columns. They are there for this one query.
-
-        Raises
-        ------
-        QueryError
-            The condition cannot be run.
-        """
-        finder, ids = self._source.finder, self._record_ids()
-        matching = finder.ids_where(criteria, all_bound(params, bound), tables, ids)
-        if isinstance(ids, range) and ids.step == 1:
-            first, last = np.searchsorted(matching, [ids.start, ids.stop])
-            return self._with(matching[first:last])
-        mask = np.zeros(self._source.next_record, bool)
-        mask[matching] = True
-        return self._with(self.ids[mask[self.ids]])
-
-    def explain(
-        self,
-        *criteria: _Criterion,
-        params: Mapping[str, object] | None = None,
-        tables: Mapping[str, Any] | None = None,
-        **bound: object,
-    ) -> Plan:
-        """Return how `where` would find its records, and which index would help; ``print`` it.
-
-        Parameters
-        ----------
-        *criteria, params, tables, **bound
-            As for `where`.
-
-        Raises
-        ------
-        QueryError
-            The condition cannot be run.
-        """
-        finder, ids = self._source.finder, self._record_ids()
-        return finder.plan(criteria, all_bound(params, bound), tables, ids)
-
-    def order_by(
-        self,
-        *terms: _Criterion,
-        params: Mapping[str, object] | None = None,
-        tables: Mapping[str, Any] | None = None,
-        **bound: object,
-    ) -> View:
-        """Return the same records in another order; where that leaves a tie, this order stays.
-
-        Parameters
-        ----------
-        *terms
-            What stands behind ORDER BY, as one text such as ``"label, width DESC"``; or SQLAlchemy
-            expressions.
-        params, **bound
-            The bound values of the text.
-        tables
-            Tables of your own, as for `where`.
-
-        Raises
-        ------
-        QueryError
-            The terms cannot be run.
-        """
-        finder, ids = self._source.finder, self._record_ids()
-        ranks = finder.ranks(terms, all_bound(params, bound), tables, ids)
-        return self._with(self.ids[np.argsort(ranks, kind="stable")])
-
     def select(self, *names: str) -> View:
         """Return the same records with only these fields and metadata columns.
 
@@ -159,7 +68,9 @@ class View(Tables["View"]):
         if not all(isinstance(name, str) for name in names):
             raise TypeError('give the names one by one: select("image", "label")')
         self._check_selected(names)
-        return View(self._source, self._record_ids(), names)
+        selected = View(self._source, self._record_ids(), names)
+        selected._condition = self._condition
+        return selected
 
     def update(self, **values: Any) -> None:
         """Give metadata columns of these records other values, in one commit.
@@ -203,6 +114,8 @@ class View(Tables["View"]):
     def save(self, name: str, *, note: str | None = None) -> None:
         """Save these records as a named subset, which later edits and appends do not change.
 
+        Where they were chosen by conditions alone, those are kept with it.
+
         Parameters
         ----------
         name
@@ -219,7 +132,7 @@ class View(Tables["View"]):
         RecordNotFoundError
             A record was deleted.
         """
-        subsets.save(self._source, self.ids, name, note)
+        subsets.save(self._source, self.ids, name, note, self._condition)
 
     def content_fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal digits, of what these records are, in their order.

@@ -81,6 +81,36 @@ def test_a_subset_is_dropped(path: Path) -> None:
     assert_edited(path)
 
 
+def test_a_subset_says_what_it_was_chosen_by(path: Path) -> None:
+    when = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+    with sqlstore.open(path, "a") as store:
+        store.save("all")
+        store.where("n > :low", low=6).select("n").save("high")
+        store.where("n > :low", low=2).where('n < 6 OR "when" = :at', at=when).save("both")
+        store.where("n > :low", low=2).where("n < :low", low=6).save("clash")
+        store.where(store.c.n > 3, store.c.label.in_(["l4", "l5"])).save("expression")
+        store.where("n > 3").limit(2).save("limited")
+        store.where("n IN (SELECT a FROM t)", tables={"t": {"a": [3]}}).save("joined")
+        found = {one.name: (one.sql, one.parameters) for one in store.subsets()}
+        assert found.pop("expression")[0] is not None
+        for one in store.subsets():
+            if one.sql is not None and one.name != "both":
+                again = store.where(one.sql, params=one.parameters)
+                assert again.ids.tolist() == store.subset(one.name).ids.tolist()
+    assert found == {
+        "all": (None, None),
+        "high": ("n > :low", {"low": 6}),
+        "both": (
+            '(n > :low) AND (n < 6 OR "when" = :at)',
+            {"low": 2, "at": "2024-05-01 00:00:00+00:00"},
+        ),
+        "clash": (None, None),
+        "limited": (None, None),
+        "joined": (None, None),
+    }
+    assert_edited(path)
+
+
 @pytest.mark.parametrize("name", ["", " a", "a\n", 3])
 def test_what_is_no_name_is_refused(path: Path, name: str) -> None:
     with sqlstore.open(path, "a") as store, pytest.raises(sqlstore.SchemaError, match="a name"):

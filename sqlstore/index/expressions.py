@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnCollection, Select, bindparam, func, literal_column, select
+from sqlalchemy import ColumnCollection, Select, and_, bindparam, func, literal_column, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
@@ -68,6 +69,14 @@ class Expressions:
             Ask for these records only; for all by default.
         """
         return self._compiled(select(self._table.c.id), self._own(criteria), among)
+
+    def text(self, criteria: Sequence[ColumnElement[bool]]) -> str | None:
+        """Return criteria as one SQL text; None if a value that is bound has no such form."""
+        whole = and_(*self._own(tuple(criteria)))
+        try:
+            return str(whole.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
+        except (SQLAlchemyError, NotImplementedError):
+            return None
 
     def order(self, terms: tuple[ColumnElement[Any], ...], among: Ids | None = None) -> Statement:
         """Return the statement that asks for ids, and for the rank of each in an order."""
