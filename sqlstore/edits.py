@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from sqlstore import limits
 from sqlstore.arrow import int64_array
+from sqlstore.batch import FieldEncoder, field_block
 from sqlstore.commit import Committer
+from sqlstore.compressors import Compressors
 from sqlstore.errors import SchemaError
 from sqlstore.given import MISFIT, Given, metadata_array, one_array, series_values
 from sqlstore.log.edits import Edit
@@ -99,6 +101,53 @@ def commit_update(
         committer.commit(StagedEdit(edit, committer.schema), source.committed)
 
 
+def replace(source: Source, ids: Ids, name: str, values: Iterable[Any]) -> None:
+    """Give a field of records other values; what they had stays in the chunks.
+
+    Parameters
+    ----------
+    ids
+        The records, each once.
+    values
+        As many, in the order of the ids; None for no value.
+
+    Raises
+    ------
+    EncodeError
+        A value does not fit the field.
+    SchemaError
+        There are more or fewer values than records, or a record is there twice.
+    RecordNotFoundError
+        A record is not there any more.
+    """
+    order = np.argsort(ids, kind="stable")
+    _refuse_repeats(ids[order])
+    with committing(source) as committer:
+        field = committer.schema.field(name)
+        encode = FieldEncoder(field, source.how.encodings)
+        raws = [encode(value, row) for row, value in enumerate(values)]
+        if len(raws) != len(ids):
+            raise SchemaError(f"{len(raws)} values for {len(ids)} records", field=name)
+        compressors, inner = Compressors(committer), [raws[place] for place in order.tolist()]
+        for rows in _portions([0 if raw is None else len(raw) for raw in inner]):
+            block = field_block(field, inner[rows], compressors.choose)
+            chosen = {field.number: block.values}
+            edit = Edit(CommitKind.REPLACE, ids[order][rows], values=chosen)
+            committer.commit(StagedEdit(edit, committer.schema, block.bodies), source.committed)
+
+
+def _portions(lengths: list[int]) -> Iterator[slice]:
+    """Return which neighbours go into one commit."""
+    start, size = 0, 0
+    for row, length in enumerate(lengths):
+        if row > start and size + length > limits.COMMIT_BYTES:
+            yield slice(start, row)
+            start, size = row, 0
+        size += length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
+
+
 def delete(source: Source, ids: Ids) -> None:
     """Delete records: their metadata, and where their values lie.
 
@@ -109,7 +158,7 @@ def delete(source: Source, ids: Ids) -> None:
     """
     with committing(source) as committer:
         if len(ids):
-            edit = Edit(CommitKind.DELETE, np.unique(ids), {})
+            edit = Edit(CommitKind.DELETE, np.unique(ids))
             committer.commit(StagedEdit(edit, committer.schema), source.committed)
 
 

@@ -109,14 +109,15 @@ def insert_append(
         A constraint does not allow it.
     """
     records.insert_records(index, schema, trailer.first_record, trailer.records, columns)
+    ids = np.arange(trailer.first_record, trailer.first_record + trailer.records)
     for number, field_values in values.items():
-        records.insert_blobs(index, blob_rows(trailer, number, field_values))
+        records.insert_blobs(index, blob_rows(ids, trailer.chunk, number, field_values))
 
 
-def blob_rows(trailer: Trailer, field: int, values: Values) -> records.BlobRows:
-    """Return the rows of `blobs` for one field of an append."""
+def blob_rows(ids: Ids, chunk: int, field: int, values: Values) -> records.BlobRows:
+    """Return the rows of `blobs` for values of one field that lie in one chunk."""
     here = values.present
-    ids = trailer.first_record + np.flatnonzero(here)
+    ids = ids[here]
     compression, raw_length, items = (
         values.compression[here],
         values.raw_length[here],
@@ -126,7 +127,7 @@ def blob_rows(trailer: Trailer, field: int, values: Values) -> records.BlobRows:
     return records.BlobRows(
         field,
         ids,
-        trailer.chunk,
+        chunk,
         values.offset[here],
         values.length[here],
         raw_length,
@@ -147,8 +148,13 @@ def insert_dictionary(index: Index, place: DictionaryPlace) -> None:
     records.insert_dictionary(index, records.DictionaryRow(*dictionary.row_of(place)))
 
 
-def edit_records(index: Index, schema: Schema, edit: Edit) -> None:
-    """Update or delete rows of records as a commit says.
+def edit_records(index: Index, schema: Schema, edit: Edit, chunk: int) -> None:
+    """Change or delete rows of records as a commit says.
+
+    Parameters
+    ----------
+    chunk
+        The chunk that the commit lies in.
 
     Raises
     ------
@@ -159,12 +165,18 @@ def edit_records(index: Index, schema: Schema, edit: Edit) -> None:
     """
     if edit.kind == CommitKind.DELETE:
         changes.delete_records(index, schema, edit.ids)
+    elif edit.values:
+        changes.refuse_deleted(index, edit.ids)
+    for number, values in edit.values.items():
+        changes.delete_blobs(index, number, edit.ids)
+        records.insert_blobs(index, blob_rows(edit.ids, chunk, number, values))
+    if not edit.columns:
         return
     columns = [c for c in schema.columns.values() if c.number in edit.columns]
-    values = [c.kind.to_sql(edit.columns[c.number]) for c in columns]
+    given = [c.kind.to_sql(edit.columns[c.number]) for c in columns]
     names = [c.name for c in columns]
     change = changes.rekey_records if schema.key in names else changes.update_records
-    change(index, names, values, edit.ids)
+    change(index, names, given, edit.ids)
 
 
 def change_subsets(index: Index, trailer: Trailer, described: Described, ids: Ids) -> None:
@@ -269,8 +281,8 @@ def _insert_rows(
         case CommitKind.APPEND:
             columns = sql_columns(batch, schema)
             insert_append(index, schema, trailer, all_values(batch, schema), columns)
-        case CommitKind.UPDATE | CommitKind.DELETE:
-            edit_records(index, schema, edits.parse(batch, trailer, name))
+        case CommitKind.UPDATE | CommitKind.REPLACE | CommitKind.DELETE:
+            edit_records(index, schema, edits.parse(batch, trailer, name), trailer.chunk)
         case CommitKind.DICTIONARY:
             insert_dictionary(index, dictionary.parse(batch, trailer, name))
         case CommitKind.SAVE_SUBSET | CommitKind.DROP_SUBSET:

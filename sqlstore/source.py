@@ -141,7 +141,10 @@ class Source(Attached):
             dictionaries = self._known_dictionaries()
             if self.cache is None or self._chunks is None:
                 raise RecordNotFoundError("there are no records")
-            rows = locations.load(self.cache.edition, field.number, self.seen.records)
+            rows = locations.load(
+                self.cache.edition / self.cache.manifest.locations_of(field.number),
+                self.seen.records,
+            )
             kind = SequenceValues if field.is_sequence else FieldValues
             how = self._chunks, self.how.verify, dictionaries, self.deleted
             loaded = kind(field, rows, *how)

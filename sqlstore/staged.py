@@ -126,21 +126,40 @@ class StagedAppend(Staged):
 
 
 class StagedEdit(Staged):
-    """Other values of metadata columns for records that are there, or their deletion."""
+    """Other values for records that are there, or their deletion.
 
-    def __init__(self, edit: Edit, schema: Schema) -> None:
+    Parameters
+    ----------
+    edit
+        What is done to which records.
+    schema
+        That of the store.
+    bodies
+        The new values of fields, field by field and in the order of the records.
+    """
+
+    def __init__(self, edit: Edit, schema: Schema, bodies: Sequence[Buffer] = ()) -> None:
         self.kind = edit.kind
         self._edit = edit
         self._schema = schema
-        self.table = edits.build(edit.ids, edit.columns)
+        self._bodies = bodies
 
     def lay_out(self, start: int) -> None:
         """Take its place in a chunk, from an offset on."""
+        placed = {}
+        for number, values in self._edit.values.items():
+            placed[number], start = values.laid_out(start)
+        self._edit = dataclasses.replace(self._edit, values=placed)
         self.bodies_end = start
+        self.table = edits.build(self._edit)
 
-    def insert(self, index: Index, _: Trailer) -> None:
+    def bodies(self) -> Iterable[Buffer]:
+        """Return the new values of fields."""
+        return self._bodies
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
         """Change the rows of the records."""
-        replay.edit_records(index, self._schema, self._edit)
+        replay.edit_records(index, self._schema, self._edit, trailer.chunk)
 
     def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
         """Return the error that says which record a constraint does not allow."""

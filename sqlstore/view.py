@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from sqlstore import algebra, edits, pickling, subsets
@@ -96,6 +96,33 @@ class View(Queried["View"]):
             A record was deleted. Nothing is changed.
         """
         edits.update(self._source, self.ids, values)
+
+    def replace(self, field: str, values: Iterable[Any]) -> None:
+        """Give a field of these records other values.
+
+        What they had stays in the chunk files, for snapshots and until the store is compacted.
+
+        Parameters
+        ----------
+        field
+            The name of the field.
+        values
+            A value for each record, in the order of the view; None for no value. More than 64 MiB
+            of them become several commits.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        EncodeError
+            A value does not fit the field. Nothing is changed.
+        SchemaError
+            There are more or fewer values than records, or the view has a record twice. Nothing is
+            changed.
+        RecordNotFoundError
+            A record was deleted.
+        """
+        edits.replace(self._source, self.ids, field, values)
 
     def delete(self) -> None:
         """Delete these records, in one commit.

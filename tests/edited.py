@@ -37,8 +37,15 @@ def new_store(path: Path, count: int, *, key: str | None = None) -> Path:
 def contents(path: Path) -> dict[str, Any]:
     """Return all that a store holds but for what a rebuild decides anew."""
     with sqlstore.open(path) as store:
-        found = {name: store.blobs(name).to_pylist() for name in store.schema.fields}
-        for table in ("records", "record_locations", "commits", "columns"):
+        found: dict[str, Any] = {
+            name: [
+                store.raw_items(i, name) if field.is_sequence else store.raw(i, name)
+                for i in range(len(store))
+            ]
+            for name, field in store.schema.fields.items()
+        }
+        found["records"] = store.sql("SELECT * FROM records ORDER BY id").to_pylist()
+        for table in ("record_locations", "commits", "columns"):
             found[table] = store.sql(f"SELECT * FROM {table} ORDER BY 1, 2").to_pylist()
         return {**found, "metadata": store.to_arrow().to_pylist(), "schema": store.schema}
 

@@ -74,7 +74,7 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
     require(
-        kind in (1, 2, 3, 5, 6, 7, 8, 11, 12, 13, 14, 15) or commit["flags"] & 1 == 1,
+        kind in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15) or commit["flags"] & 1 == 1,
         f"commit {number} is of an unknown kind",
     )
     if kind in (1, 6, 7, 8, 11, 12):
@@ -87,9 +87,9 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
         for record, row in enumerate(batch.to_pylist(), commit["first_record"]):
             values = {p["name"]: read_part(p, row, commit, store) for p in store["schema"]}
             store["records"][record], store["rows"][record] = values, row
-    elif kind in (3, 5):
+    elif kind in (3, 4, 5):
         (batch,) = pa.ipc.open_stream(table)
-        edit_records(batch.to_pylist(), store, is_delete=kind == 5)
+        edit_records(batch.to_pylist(), commit, store)
     elif kind in (14, 15):
         (batch,) = pa.ipc.open_stream(table)
         said = json.loads(batch.schema.metadata[b"sqlstore"])
@@ -114,15 +114,18 @@ def read_schema(parts: list[dict[str, Any]], store: dict[str, Any]) -> None:
     store["schema"] = parts
 
 
-def edit_records(rows: list[dict[str, Any]], store: dict[str, Any], *, is_delete: bool) -> None:
-    names = {f"c{p['number']}": p["name"] for p in store["schema"] if p["kind"] == "column"}
+def edit_records(rows: list[dict[str, Any]], commit: Commit, store: dict[str, Any]) -> None:
+    parts = {f"{p['kind'][0]}{p['number']}": p for p in store["schema"]}
     for row in rows:
         record = row.pop("record")
         require(record in store["records"], f"record {record} is edited and not there")
-        if is_delete:
+        if commit["kind"] == 5:
             del store["records"][record], store["rows"][record]
-        else:
-            store["records"][record] |= {names[number]: value for number, value in row.items()}
+            continue
+        store["rows"][record] |= row
+        for number in row:
+            part = parts[number]
+            store["records"][record][part["name"]] = read_part(part, row, commit, store)
 
 
 def read_part(

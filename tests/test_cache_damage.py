@@ -72,7 +72,7 @@ EXPECTED = [(0, 0), (0, 1), (0, 2)]
 
 # Files of the cache that are damaged
 
-FILES = ["manifest.json", "chunks.bin", "locations-0.bin", "metadata-*.arrow", ""]
+FILES = ["manifest.json", "chunks.bin", "locations-0-0.bin", "metadata-*.arrow", ""]
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": lambda file: file.unlink() if file.is_file() else shutil.rmtree(file),
     "empty": lambda file: replaced(file, b""),
@@ -135,7 +135,7 @@ def read_together(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "read"),
-    [*((name, read_together) for name in FILES[:-1]), ("locations-0.bin", read_one_by_one)],
+    [*((name, read_together) for name in FILES[:-1]), ("locations-0-0.bin", read_one_by_one)],
 )
 def test_a_flipped_bit_in_a_file_is_noticed(
     behind: Callable[[], Path], name: str, read: Callable[[Path], None]
@@ -157,7 +157,7 @@ def test_locations_that_were_lost_before_others_were_added_are_found_again(
     behind: Callable[[], Path], verify: Any
 ) -> None:
     path = behind().parent
-    (edition(path) / "locations-0.bin").unlink()
+    (edition(path) / "locations-0-0.bin").unlink()
     with sqlstore.open(path, verify=verify) as store:
         assert whole_batches(store) == EXPECTED
 

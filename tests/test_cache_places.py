@@ -218,7 +218,7 @@ def test_what_belongs_to_somebody_else_is_used_and_never_written(
         assert batches_in(path) == [*EXPECTED, (0, 3), (0, 4)]
 
 
-@pytest.mark.parametrize("name", ["chunks.bin", "locations-0.bin", "metadata-*.arrow"])
+@pytest.mark.parametrize("name", ["chunks.bin", "locations-0-0.bin", "metadata-*.arrow"])
 def test_a_damaged_cache_of_somebody_else_is_left_and_not_used(
     path: Path, private: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -72,6 +72,14 @@ class Program:
             for record, value in zip(ids, values, strict=True):
                 self.model[record][name] = value
 
+    def replace(self, numbers: list[int]) -> None:
+        positions = self.chosen(numbers)
+        notes = [None if number % 7 == 0 else f"new {number}" for number in numbers]
+        for position, note in zip(positions, notes, strict=False):
+            self.model[list(self.model)[position]]["note"] = note
+        chosen = self.store.take(np.array(positions, int))
+        chosen.replace("note", notes[: len(positions)])
+
     def delete(self, numbers: list[int]) -> None:
         positions = self.chosen(numbers)
         for record in [list(self.model)[position] for position in positions]:
@@ -126,7 +134,7 @@ class Program:
 STEPS = (
     Program.append,
     Program.update,
-    Program.update,
+    Program.replace,
     Program.delete,
     Program.change_columns,
     Program.begin_anew,
@@ -156,6 +164,8 @@ def edit_killed(_: Connection, path: Path, what: str, kill_at: int | None) -> li
     with sqlstore.open(path, "a") as store, steps.around(*COMMIT_STEPS):
         if what == "update":
             store[:5].update(n=-1)
+        elif what == "replace":
+            store[:5].replace("note", ["new"] * 5)
         elif what == "delete":
             store[:5].delete()
         elif what == "drop":
@@ -167,10 +177,11 @@ def edit_killed(_: Connection, path: Path, what: str, kill_at: int | None) -> li
 
 def state(path: Path) -> tuple[Any, ...]:
     with sqlstore.open(path) as store:
-        return store.to_arrow().to_pylist(), store.schema.columns
+        notes = store.blobs("note").to_pylist()
+        return notes, store.to_arrow().to_pylist(), store.schema.columns
 
 
-@pytest.mark.parametrize("what", ["update", "delete", "drop", "index"])
+@pytest.mark.parametrize("what", ["update", "replace", "delete", "drop", "index"])
 def test_an_edit_that_is_killed_has_happened_or_has_not(tmp_path: Path, what: str) -> None:
     path = new_store(tmp_path / "s", 8)
     before = state(path)

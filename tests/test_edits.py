@@ -158,6 +158,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed(
     [
         lambda store: store.update(n=1),
         lambda store: store[:1].delete(),
+        lambda store: store[:1].replace("note", ["x"]),
         lambda store: store.add_column("x", "int8"),
         lambda store: store.drop_column("n"),
         lambda store: store.rename_column("n", "m"),
@@ -178,6 +179,72 @@ def test_an_empty_view_changes_nothing(path: Path) -> None:
         store[:0].update(n=5)
         store[:0].delete()
         assert store.sql("SELECT count(*) AS n FROM commits") == n_commits
+
+
+# Payload
+
+
+def test_values_of_a_field_are_replaced(path: Path) -> None:
+    with sqlstore.open(path, "a") as store:
+        stale = store[:]
+        assert store.raw(2, "note") == b"note 2"
+        store.take([5, 1, 2]).replace("note", ["five " * 100, "", None])
+        found = [record["note"] for record in store[:6]]
+        assert found == ["note 0", "", None, "note 3", "note 4", "five " * 100]
+        assert stale.blobs("note", [1, 2, 5]).to_pylist() == [b"", None, b"five " * 100]
+        assert store.available(2) == {"note": False}
+        store.take([2, 5]).replace("note", iter(["two", "again"]))
+        store.extend([{"n": 10, "needed": 1, "note": "later"}])
+        store[0:1].delete()
+        store[0:1].replace("note", ["one"])
+        notes = ["one", "two", "note 3", "note 4", "again"]
+        assert [record["note"] for record in store[:5]] == notes
+        where = store.sql("SELECT record, raw_length FROM record_locations ORDER BY record")
+        assert where.to_pylist()[:2] == [
+            {"record": 1, "raw_length": 3},
+            {"record": 2, "raw_length": 3},
+        ]
+    assert_edited(path)
+    shutil.rmtree(path / "cache")
+    with sqlstore.open(path) as store:
+        assert [record["note"] for record in store[:5]] == notes
+
+
+def test_sequences_are_replaced_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with sqlstore.create(path, fields={"words": "utf8[]", "other": "bytes"}) as store:
+        store.extend([{"words": ["a", "b"], "other": b"x"}, {"words": [], "other": b"y"}])
+        store.replace("words", [None, ["c" * 50, "", "d"]])
+        assert [record["words"] for record in store] == [None, ["c" * 50, "", "d"]]
+        assert store.read(1, {"words": range(2, 3)}) == {"words": ["d"]}
+        assert [record["other"] for record in store] == [b"x", b"y"]
+    assert_edited(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (["a"], sqlstore.SchemaError, "1 values for 2 records"),
+        (["a", "b", "c"], sqlstore.SchemaError, "3 values for 2 records"),
+        (["a", 5], sqlstore.EncodeError, "row 1"),
+    ],
+)
+def test_values_that_do_not_fit_a_field_replace_nothing(
+    path: Path, values: list[Any], error: type[Exception], message: str
+) -> None:
+    with sqlstore.open(path, "a") as store:
+        with pytest.raises(error, match=message):
+            store[:2].replace("note", values)
+        with pytest.raises(sqlstore.UnknownNameError, match="'n' is a metadata column"):
+            store[:1].replace("n", [1])
+        with pytest.raises(sqlstore.SchemaError, match="the view has the record twice"):
+            store.take([4, 4]).replace("note", ["a", "b"])
+        gone = store[3:4]
+        gone.delete()
+        with pytest.raises(sqlstore.RecordNotFoundError):
+            gone.replace("note", ["x"])
+        assert store[0]["note"] == "note 0"
+    assert_edited(path)
 
 
 # Deletes

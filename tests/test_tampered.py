@@ -94,7 +94,7 @@ def read(path: Path, how: str, verify: str) -> str:
 def test_unchecked_values_end_where_the_stored_bytes_end(
     mixed: Path, how: str, length: int
 ) -> None:
-    rows = edition(mixed) / "locations-0.bin"
+    rows = edition(mixed) / "locations-0-0.bin"
     data = np.fromfile(rows, "<u4").reshape(-1, 8)
     data[0, 4] = length
     data.tofile(rows)

@@ -21,10 +21,11 @@ from sqlstore.cache.segments import Place, dictionary_of, edit_of, table_of
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import files, table
 from sqlstore.log.dictionary import DictionaryPlace
-from sqlstore.log.edits import EDITS, Edit, Edited
+from sqlstore.log.edits import EDITS, Edit, Edited, last_of_each
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
 from sqlstore.schema import Schema
+from sqlstore.types import Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read
     for field in schema.fields.values():
         rows = [_rows(one, field.number) for one in group]
         if any(map(len, rows)):
-            locations.write(folder, field.number, have.records, np.concatenate(rows))
+            path = folder / have.locations_of(field.number)
+            locations.write(path, have.records, np.concatenate(rows))
     columns, last = list(schema.columns.values()), group[-1].place
     parts, lost = have.parts, [*have.lost, *(one.place for one in group if one.is_lost)]
     for run in _runs(group):
@@ -141,16 +143,23 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read
             how = columns, last.number
             parts = metadata.extended(folder, parts, first.first_record, batches, *how)
     edited = Edited(one.edit for one in group if one.edit is not None)
+    records_then = last.first_record + last.records
+    replaced = dict(have.replaced)
+    for number in (field.number for field in schema.fields.values()):
+        if edited.replacements(number):
+            _replace_rows(folder, have.locations_of(number), edited, number, records_then)
+            replaced[number] = edited.replacements(number)[-1].number
     parts = metadata.laid_over(folder, parts, edited, columns, last.number)
     return dataclasses.replace(
         have,
         commit=last.number,
         commit_uuid=last.commit,
-        records=last.first_record + last.records,
+        records=records_then,
         chunks=max(have.chunks, *(number + 1 for number in numbered)),
         parts=parts,
         deleted=removed.extended(folder, have.deleted, edited.deleted, last.number),
         lost=tuple(lost),
+        replaced=tuple(replaced.items()),
         dictionaries=(*have.dictionaries, *(one.dictionary for one in group if one.dictionary)),
     )
 
@@ -159,9 +168,29 @@ def _rows(read: _Read, field: int) -> np.ndarray[tuple[int, int], np.dtype[np.ui
     place = read.place
     if read.batch is None:
         count = place.records if place.kind == CommitKind.APPEND else 0
-        return locations.rows_lost(count, place.first_record, field)
+        return locations.rows_lost(_ids(place, count), field)
     values = table.parse_values(read.batch, field)
-    return locations.rows_of(values, place.chunk, place.first_record, field)
+    return locations.rows_of(values, place.chunk, _ids(place, place.records), field)
+
+
+def _ids(place: Place, count: int) -> Ids:
+    return np.arange(place.first_record, place.first_record + count, dtype=np.int64)
+
+
+def _replace_rows(folder: Path, name: str, edited: Edited, field: int, count: int) -> None:
+    """Write the location rows of a field anew, with those of values that were replaced."""
+    replacements = edited.replacements(field)
+    ids = np.concatenate([edit.ids for edit in replacements])
+    rows = np.concatenate(
+        [
+            locations.rows_of(edit.values[field], edit.chunk, edit.ids, field)
+            for edit in replacements
+        ]
+    )
+    ids, chosen = last_of_each(ids)
+    before = np.frombuffer(locations.load(folder / name, count), np.uint32).reshape(-1, 8)
+    path = folder / locations.file_name(field, replacements[-1].number)
+    locations.write_anew(path, before, ids, rows[chosen])
 
 
 def _runs(group: Sequence[_Read]) -> Iterator[list[_Read]]:

@@ -149,13 +149,16 @@ def remove_others(folder: Path, manifest: Manifest) -> None:
     """
     named = {part.file for part in manifest.parts}
     named |= {manifest.deleted.file} if manifest.deleted else set()
+    fields = {field for field, _ in manifest.replaced}
+    named |= {manifest.locations_of(field) for field in fields}
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
                 shutil.rmtree(entry, ignore_errors=True)
             elif _HALF_WRITTEN.fullmatch(entry.name):
                 entry.unlink()
-        for kind in ("metadata-*", "deleted-*"):
+        former = (f"locations-{field}-*" for field in fields)
+        for kind in ("metadata-*", "deleted-*", *former):
             for file in (folder / manifest.edition).glob(kind):
                 if file.name not in named:
                     file.unlink()

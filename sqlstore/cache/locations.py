@@ -17,8 +17,10 @@ from sqlstore.cache.seals import seals
 from sqlstore.errors import CorruptCacheError
 from sqlstore.log import files
 from sqlstore.log.table import Values
+from sqlstore.types import Ids
 
 ROW_SIZE: Final = 32
+_AT_ONCE: Final = 1 << 18  # rows: 8 MiB
 CHUNK, OFFSET, LENGTH, COMPRESSION, RAW_LENGTH, ITEMS, CRC, SEAL = range(8)
 
 ABSENT: Final = 0xFFFFFFFF
@@ -27,13 +29,19 @@ LOST: Final = 0xFFFFFFFE
 """In place of the compression: the segment table that says where the value lies is damaged."""
 
 
-def file_name(field: int) -> str:
-    """Return the name of the file for the field of this number."""
-    return f"locations-{field}.bin"
+def file_name(field: int, commit: int) -> str:
+    """Return the name of the file for the field of this number.
+
+    Parameters
+    ----------
+    commit
+        The last commit that replaced values of the field; 0 if none has.
+    """
+    return f"locations-{field}-{commit}.bin"
 
 
-def rows_of(values: Values, chunk: int, first_record: int, field: int) -> NDArray[np.uint32]:
-    """Return the location rows of one field of an append, shape ``(n, 8)``."""
+def rows_of(values: Values, chunk: int, records: Ids, field: int) -> NDArray[np.uint32]:
+    """Return the location rows of values of one field that lie in one chunk, shape ``(n, 8)``."""
     rows = np.zeros((len(values.present), 8), np.uint32)
     rows[:, CHUNK] = chunk
     rows[:, OFFSET] = values.offset
@@ -45,23 +53,22 @@ def rows_of(values: Values, chunk: int, first_record: int, field: int) -> NDArra
     if not values.present.all():
         rows[~values.present] = 0
         rows[~values.present, COMPRESSION] = ABSENT
-    return _sealed(rows, first_record, field)
+    return _sealed(rows, records, field)
 
 
-def rows_lost(count: int, first_record: int, field: int) -> NDArray[np.uint32]:
+def rows_lost(records: Ids, field: int) -> NDArray[np.uint32]:
     """Return the rows of records whose segment table is damaged."""
-    rows = np.zeros((count, 8), np.uint32)
+    rows = np.zeros((len(records), 8), np.uint32)
     rows[:, COMPRESSION] = LOST
-    return _sealed(rows, first_record, field)
+    return _sealed(rows, records, field)
 
 
-def _sealed(rows: NDArray[np.uint32], first_record: int, field: int) -> NDArray[np.uint32]:
-    records = np.arange(first_record, first_record + len(rows), dtype=np.int64)
+def _sealed(rows: NDArray[np.uint32], records: Ids, field: int) -> NDArray[np.uint32]:
     rows[:, SEAL] = seals(rows, records, field)
     return rows
 
 
-def write(folder: Path, field: int, first_record: int, rows: NDArray[np.uint32]) -> None:
+def write(path: Path, first_record: int, rows: NDArray[np.uint32]) -> None:
     """Write rows at their place; they count once the manifest says so.
 
     Raises
@@ -69,7 +76,6 @@ def write(folder: Path, field: int, first_record: int, rows: NDArray[np.uint32])
     CorruptCacheError
         Rows before them are missing.
     """
-    path = folder / file_name(field)
     descriptor = files.open_or_create(path)
     try:
         if files.size_of(descriptor) < first_record * ROW_SIZE:
@@ -79,7 +85,28 @@ def write(folder: Path, field: int, first_record: int, rows: NDArray[np.uint32])
         files.close(descriptor)
 
 
-def load(folder: Path, field: int, count: int) -> pa.Buffer:
+def write_anew(path: Path, rows: NDArray[np.uint32], ids: Ids, changed: NDArray[np.uint32]) -> None:
+    """Write a file of rows of which some are others.
+
+    Parameters
+    ----------
+    rows
+        All rows, shape ``(n, 8)``.
+    ids, changed
+        The records whose rows are others, ascending, and those rows.
+    """
+    descriptor = files.open_or_create(path)
+    try:
+        for start in range(0, len(rows), _AT_ONCE):
+            piece = rows[start : start + _AT_ONCE].copy()
+            low, high = np.searchsorted(ids, [start, start + len(piece)])
+            piece[ids[low:high] - start] = changed[low:high]
+            files.write_at(descriptor, start * ROW_SIZE, [piece.data.cast("B")], path)
+    finally:
+        files.close(descriptor)
+
+
+def load(path: Path, count: int) -> pa.Buffer:
     """Return the mapped rows of a field.
 
     Raises
@@ -88,9 +115,9 @@ def load(folder: Path, field: int, count: int) -> pa.Buffer:
         There are not as many.
     """
     try:
-        buffer = files.mapped(folder / file_name(field))
+        buffer = files.mapped(path)
     except OSError as error:
-        raise CorruptCacheError(f"{folder} lacks the locations of field {field}") from error
+        raise CorruptCacheError(f"{path} is gone") from error
     if buffer.size < count * ROW_SIZE:
-        raise CorruptCacheError(f"{folder} has too few locations of field {field}")
+        raise CorruptCacheError(f"{path} has too few locations")
     return buffer.slice(0, count * ROW_SIZE)

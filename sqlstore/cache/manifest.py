@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sqlstore.cache.locations import file_name
 from sqlstore.cache.segments import Place
 from sqlstore.errors import StorageError
 from sqlstore.log import files
@@ -102,6 +103,8 @@ class Manifest:
         Commits whose segment table is damaged: where they lie, to say so.
     dictionaries
         Where those lie that values are compressed with.
+    replaced
+        Pairs: the number of a field, and of the last commit that replaced values of it.
     """
 
     store: uuid.UUID
@@ -115,6 +118,11 @@ class Manifest:
     deleted: Deleted | None = None
     lost: tuple[Place, ...] = ()
     dictionaries: tuple[DictionaryPlace, ...] = ()
+    replaced: tuple[tuple[int, int], ...] = ()
+
+    def locations_of(self, field: int) -> str:
+        """Return the name of the file with the location rows of a field."""
+        return file_name(field, dict(self.replaced).get(field, 0))
 
 
 def load(folder: Path) -> Manifest | None:
@@ -136,7 +144,8 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
     found["commit_uuid"] = uuid.UUID(found["commit_uuid"])
     counts = [found[name] for name in ("generation", "commit", "records", "chunks")]
     deleted = found["deleted"] or ()
-    numbers = itertools.chain(counts, deleted, *found["parts"], *found["dictionaries"])
+    lists = *found["parts"], *found["dictionaries"], *found["replaced"]
+    numbers = itertools.chain(counts, deleted, *lists)
     if not all(map(_is_count, numbers)):
         return None
     found["deleted"] = Deleted(*deleted) if deleted else None
@@ -145,6 +154,7 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
         Place(*place[:-2], *(uuid.UUID(one) for one in place[-2:])) for place in found["lost"]
     )
     found["dictionaries"] = tuple(DictionaryPlace(*place) for place in found["dictionaries"])
+    found["replaced"] = tuple((field, commit) for field, commit in found["replaced"])
     return Manifest(**found)
 
 

@@ -78,12 +78,30 @@ def delete_records(index: Index, schema: Schema, ids: Ids) -> None:
     RecordNotFoundError
         A record is not there.
     """
-    listed = ids.tolist()
     sql = "DELETE FROM main.records WHERE id = ?"
-    _refuse_missing(index, index.run_many(sql, ((record,) for record in listed)), ids)
+    _refuse_missing(index, index.run_many(sql, ((record,) for record in ids.tolist())), ids)
     for field in schema.fields.values():
-        sql = f"DELETE FROM blobs WHERE field = {field.number} AND record = ?"
-        index.run_many(sql, ((record,) for record in listed))
+        delete_blobs(index, field.number, ids)
+
+
+def delete_blobs(index: Index, field: int, ids: Ids) -> None:
+    """Remove where the values of one field of records lie, as far as they have one."""
+    sql = f"DELETE FROM blobs WHERE field = {field} AND record = ?"
+    index.run_many(sql, ((record,) for record in ids.tolist()))
+
+
+def refuse_deleted(index: Index, ids: Ids) -> None:
+    """Raise unless all records are there.
+
+    Raises
+    ------
+    RecordNotFoundError
+        One is not.
+    """
+    text = f"[{','.join(map(str, ids.tolist()))}]"
+    sql = "SELECT count(*) FROM main.records WHERE id IN (SELECT value FROM json_each(?))"
+    row = index.row(sql, (text,))
+    _refuse_missing(index, int(row[0]) if row else 0, ids)
 
 
 def _refuse_missing(index: Index, found: int, ids: Ids) -> None:

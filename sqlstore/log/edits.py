@@ -1,11 +1,13 @@
 """Commits that update or delete records: their tables, and what they add up to.
 
-The table of an update has a row per record: its id in ``record``, and its new values in a column
-``c<number>`` for every metadata column that is updated. The table of a delete has the ids alone.
+The table of an edit has a row per record, with its id in ``record``. An update has the new values
+of metadata columns in ``c<number>``; a replacement says in ``f<number>`` where the new values of
+fields lie, as the table of an append does; a delete has the ids alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,16 +16,18 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sqlstore.arrow import int64_array
 from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import CommitKind, Trailer
-from sqlstore.log.table import stream
+from sqlstore.log.table import Values, parse_values, stream, values_array
+from sqlstore.positions import is_among
 from sqlstore.types import Ids
 
-EDITS: Final = frozenset({CommitKind.UPDATE, CommitKind.DELETE})
+EDITS: Final = frozenset({CommitKind.UPDATE, CommitKind.REPLACE, CommitKind.DELETE})
 RECORD: Final = pa.field("record", pa.int64(), nullable=False)
-_COLUMN: Final = re.compile(r"c([0-9]+)")
+_NAME: Final = re.compile(r"([cf])([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +37,32 @@ class Edit:
     Attributes
     ----------
     kind
-        An update or a delete.
+        An update, a replacement or a delete.
     ids
         The records, ascending, each once.
     columns
-        Their new values by column number, in the order of the ids.
+        Their new metadata by column number, in the order of the ids.
+    values
+        Where their new values lie, by field number, in the order of the ids.
+    number, chunk
+        Of the commit, and the integer of the chunk that it lies in; 0 before it is committed.
     """
 
     kind: CommitKind
     ids: Ids
-    columns: Mapping[int, pa.Array]
+    columns: Mapping[int, pa.Array] = dataclasses.field(default_factory=dict)
+    values: Mapping[int, Values] = dataclasses.field(default_factory=dict)
+    number: int = 0
+    chunk: int = 0
 
 
-def build(ids: Ids, columns: Mapping[int, pa.Array]) -> pa.Buffer:
-    """Return the table of an edit as an Arrow IPC stream.
-
-    Parameters
-    ----------
-    ids
-        Ascending, each once.
-    columns
-        Arrays of the declared type, by column number; none for a delete.
-    """
-    fields = [pa.field(f"c{number}", array.type) for number, array in columns.items()]
-    arrays = [int64_array(ids), *columns.values()]
-    return stream(pa.record_batch(arrays, schema=pa.schema([RECORD, *fields])))
+def build(edit: Edit) -> pa.Buffer:
+    """Return the table of an edit as an Arrow IPC stream."""
+    arrays = {f"c{number}": array for number, array in edit.columns.items()}
+    arrays |= {f"f{number}": values_array(values) for number, values in edit.values.items()}
+    fields = [pa.field(name, array.type) for name, array in arrays.items()]
+    schema = pa.schema([RECORD, *fields])
+    return stream(pa.record_batch([int64_array(edit.ids), *arrays.values()], schema=schema))
 
 
 def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Edit:
@@ -74,18 +79,17 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Edit:
         It is not such a table, or names records that did not exist.
     """
     fields = list(batch.schema)
-    numbers = [_COLUMN.fullmatch(field.name) for field in fields[1:]]
-    if fields[:1] == [RECORD] and all(numbers) and not batch.column(0).null_count:
+    names = [_NAME.fullmatch(field.name) for field in fields[1:]]
+    if fields[:1] == [RECORD] and all(names) and not batch.column(0).null_count:
         ids: Ids = batch.column(0).to_numpy()
         lowest, highest = (int(ids[0]), int(ids[-1])) if len(ids) else (0, -1)
         are_those = lowest >= 0 and highest < trailer.first_record and not trailer.records
         if are_those and bool(np.all(ids[1:] > ids[:-1])):
-            columns = {
-                int(number[1]): array
-                for number, array in zip(numbers, batch.columns[1:], strict=True)
-                if number is not None
-            }
-            return Edit(CommitKind(trailer.kind), ids, columns)
+            numbers = [(match[1], int(match[2])) for match in names if match is not None]
+            columns = {n: batch.column(f"c{n}") for kind, n in numbers if kind == "c"}
+            values = {n: parse_values(batch, n) for kind, n in numbers if kind == "f"}
+            place = trailer.number, trailer.chunk
+            return Edit(CommitKind(trailer.kind), ids, columns, values, *place)
     raise CorruptChunkError(
         f"commit {trailer.number} is no edit of records that there were",
         chunk=name,
@@ -105,8 +109,11 @@ class Edited:
     def __init__(self, edits: Iterable[Edit] = ()) -> None:
         self.deleted: Ids = np.empty(0, np.int64)
         self._values: dict[int, list[tuple[Ids, pa.Array]]] = {}
+        self._replaced: dict[int, list[Edit]] = {}
         deleted = [self.deleted]
         for edit in edits:
+            for number in edit.values:
+                self._replaced.setdefault(number, []).append(edit)
             if edit.kind == CommitKind.DELETE:
                 deleted.append(edit.ids)
             for number, array in edit.columns.items():
@@ -118,6 +125,28 @@ class Edited:
         """Return the ids of the records that were updated, ascending, each once."""
         given = [ids for pieces in self._values.values() for ids, _ in pieces]
         return np.unique(np.concatenate([np.empty(0, np.int64), *given]))
+
+    def replacements(self, field: int) -> list[Edit]:
+        """Return the edits that have replaced values of a field, in order."""
+        return self._replaced.get(field, [])
+
+    def still_of(self, ids: Ids, field: int, number: int) -> NDArray[np.bool_]:
+        """Return for records whether they are there, with the value that a commit gave them.
+
+        Parameters
+        ----------
+        ids
+            The records that the commit appended or edited.
+        field
+            Number of the field.
+        number
+            Of the commit.
+        """
+        found = ~is_among(ids, self.deleted)
+        for edit in self.replacements(field):
+            if edit.number > number:
+                found &= ~is_among(ids, edit.ids)
+        return found
 
     def laid_over(self, array: pa.Array, first: int, number: int) -> pa.Array:
         """Return the values of a column of consecutive records, as they are after the edits.
@@ -145,11 +174,15 @@ class Edited:
         if pieces is None:
             return np.empty(0, np.int64), pa.nulls(0)
         if len(pieces) > 1:
-            ids = np.concatenate([ids for ids, _ in pieces])
-            order = np.argsort(ids, kind="stable")
-            inner = ids[order]
-            is_last = np.append(inner[1:] != inner[:-1], True)  # the later commit comes later
-            chosen = order[is_last]
+            ids, chosen = last_of_each(np.concatenate([ids for ids, _ in pieces]))
             values = pa.concat_arrays([array for _, array in pieces]).take(int64_array(chosen))
-            self._values[number] = pieces = [(ids[chosen], values)]
+            self._values[number] = pieces = [(ids, values)]
         return pieces[0]
+
+
+def last_of_each(ids: Ids) -> tuple[Ids, Ids]:
+    """Return records in ascending order, each once, and the place where each is named last."""
+    order = np.argsort(ids, kind="stable")
+    inner = ids[order]
+    chosen = order[np.append(inner[1:] != inner[:-1], True)]
+    return ids[chosen], chosen

@@ -69,6 +69,7 @@ READABLE_KINDS: Final = SCHEMA_KINDS | {
     CommitKind.CREATE,
     CommitKind.APPEND,
     CommitKind.UPDATE,
+    CommitKind.REPLACE,
     CommitKind.DELETE,
     CommitKind.DICTIONARY,
     CommitKind.SAVE_SUBSET,

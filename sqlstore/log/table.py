@@ -81,6 +81,11 @@ class Values:
         """Return that only some of the records have a value."""
         return dataclasses.replace(self, present=self.present & rows)
 
+    def rows(self, chosen: slice) -> Values:
+        """Return some of the rows."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return Values(*(getattr(self, name)[chosen] for name in names))
+
     def laid_out(self, start: int) -> tuple[Values, int]:
         """Return the same values lying back to back from an offset on, and where they end."""
         ends = start + np.cumsum(self.length, dtype=np.int64)
@@ -99,11 +104,12 @@ def build_append(values: Mapping[int, Values], columns: Mapping[int, pa.Array]) 
         Arrays of the declared type, by column number.
     """
     names = [f"c{number}" for number in columns] + [f"f{number}" for number in values]
-    arrays = [*columns.values(), *(_values_array(v) for v in values.values())]
+    arrays = [*columns.values(), *(values_array(v) for v in values.values())]
     return stream(pa.record_batch(arrays, names=names))
 
 
-def _values_array(values: Values) -> pa.StructArray:
+def values_array(values: Values) -> pa.StructArray:
+    """Return where values lie as a column of a segment table."""
     children = [pa.array(getattr(values, field.name)) for field in VALUE_TYPE]
     mask = None if values.present.all() else pa.array(~values.present)
     return pa.StructArray.from_arrays(children, fields=list(VALUE_TYPE), mask=mask)

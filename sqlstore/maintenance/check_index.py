@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from sqlstore.log import table
 from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.edits import Edited
 from sqlstore.log.segment import Trailer
+from sqlstore.log.table import Values
 from sqlstore.maintenance.report import Report
 from sqlstore.positions import is_among
 from sqlstore.schema import Schema
@@ -81,9 +82,9 @@ def check_rows(
             report.add(message, record=record)
     for field in schema.fields.values():
         with report.catching(field=field.name):
-            values = table.parse_values(batch, field.number).only(is_live)
-            expected_rows = zip(
-                *records.blob_columns(replay.blob_rows(trailer, field.number, values)), strict=True
+            expected_rows = itertools.chain.from_iterable(
+                _expected_blobs(*of_commit, field.number, edited)
+                for of_commit in _placed(trailer, batch, ids, field.number, edited)
             )
             found_rows = {
                 row[1]: row for row in records.blob_rows(index, field.number, first, count)
@@ -98,6 +99,24 @@ def check_rows(
                     record=record,
                     field=field.name,
                 )
+
+
+def _placed(
+    trailer: Trailer, batch: pa.RecordBatch, ids: Ids, field: int, edited: Edited
+) -> Iterator[tuple[int, int, Ids, Values]]:
+    """Return the commits that values of records are from: number, chunk, records and values."""
+    yield trailer.number, trailer.chunk, ids, table.parse_values(batch, field)
+    for edit in edited.replacements(field):
+        inside = slice(*np.searchsorted(edit.ids, [ids[0], ids[-1] + 1]) if len(ids) else (0, 0))
+        yield edit.number, edit.chunk, edit.ids[inside], edit.values[field].rows(inside)
+
+
+def _expected_blobs(
+    number: int, chunk: int, ids: Ids, values: Values, field: int, edited: Edited
+) -> Iterator[tuple[int, ...]]:
+    present = values.only(edited.still_of(ids, field, number))
+    rows = replay.blob_rows(ids, chunk, field, present)
+    return zip(*records.blob_columns(rows), strict=True)
 
 
 def _as_stored(value: SqlValue) -> SqlValue:

@@ -12,14 +12,16 @@ from sqlstore import limits, sequences
 from sqlstore.compression import decompress
 from sqlstore.dictionaries import Dictionaries
 from sqlstore.errors import ChecksumError, CorruptStoreError, DecodeError, MissingPackageError
-from sqlstore.log import dictionary, table
+from sqlstore.log import dictionary, edits, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.edits import EDITS
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import Trailer
 from sqlstore.log.table import Values
 from sqlstore.maintenance.report import Report
 from sqlstore.schema import Field, Schema
+from sqlstore.types import Ids
 
 _GROUP = 8 * limits.MiB
 
@@ -81,20 +83,23 @@ def _table(reader: ChunkReader, link: Link, report: Report) -> pa.RecordBatch | 
     return batches[0] if batches else None
 
 
-def check_append(
+def check_values(
     reader: ChunkReader, schema: Schema, link: Link, found: FoundDictionaries, report: Report
 ) -> pa.RecordBatch | None:
-    """Check an append; return its table, or None if that is damaged."""
+    """Check an append or an edit; return its table, or None if that is damaged."""
     name, trailer = link.chunk, link.trailer
     batch = _table(reader, link, report)
     if batch is None:
         return None
+    ids = np.arange(trailer.first_record, trailer.first_record + batch.num_rows)
+    if trailer.kind in EDITS:
+        ids = edits.parse(batch, trailer, name).ids
     covered = 0
     for field in schema.fields.values():
         values = table.parse_values(batch, field.number)
         covered += int(values.length.sum())
         with report.catching(field=field.name, chunk=name):
-            _check_bodies(reader, link, field, values, found, report)
+            _check_bodies(reader, link, field, ids, values, found, report)
     if covered != trailer.bodies_end - trailer.bodies_start:
         message = f"the values cover {covered} bytes of {trailer.bodies_end - trailer.bodies_start}"
         report.add(message, chunk=name, offset=trailer.bodies_start)
@@ -105,19 +110,19 @@ def _check_bodies(
     reader: ChunkReader,
     link: Link,
     field: Field,
+    ids: Ids,
     values: Values,
     found: FoundDictionaries,
     report: Report,
 ) -> None:
-    trailer = link.trailer
-    for rows, start, data in _groups(reader, link, values, field, report):
+    for rows, start, data in _groups(reader, link, ids, values, field, report):
         for row in rows:
             offset, length = int(values.offset[row]), int(values.length[row])
             body = memoryview(data)[offset - start : offset - start + length]
             report.values += 1
             report.n_bytes += length
             where = {
-                "record": trailer.first_record + row,
+                "record": int(ids[row]),
                 "field": field.name,
                 "chunk": link.chunk,
                 "offset": offset,
@@ -147,7 +152,7 @@ def _check_value(
 
 
 def _groups(
-    reader: ChunkReader, link: Link, values: Values, field: Field, report: Report
+    reader: ChunkReader, link: Link, ids: Ids, values: Values, field: Field, report: Report
 ) -> Iterator[tuple[list[int], int, bytes]]:
     """Read the bodies of a field in large pieces: rows, offset of the piece, bytes of the piece."""
     trailer: Trailer = link.trailer
@@ -157,7 +162,7 @@ def _groups(
         if values.offset[row] < trailer.bodies_start or ends[row] > trailer.bodies_end:
             report.add(
                 "the table names bytes outside of its segment",
-                record=trailer.first_record + row,
+                record=int(ids[row]),
                 field=field.name,
                 chunk=link.chunk,
                 offset=int(values.offset[row]),
