@@ -28,7 +28,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.reading.steps
 	$(BIN)/python -m benchmarks.encodings
 	$(BIN)/python -m benchmarks.compression
-	$(BIN)/python -m benchmarks.splits
+	$(BIN)/python -m benchmarks.views
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

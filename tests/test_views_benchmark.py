@@ -1,4 +1,4 @@
-"""The benchmark of splits: what it prints is what its own processes measured."""
+"""The benchmark of views: what it prints is what its own processes measured."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import splits
+from benchmarks import views
 
 
 def test_a_small_run_prints_every_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert splits.main(["--folder", str(tmp_path), "--count", "500", "--rounds", "1"]) == 0
+    assert views.main(["--folder", str(tmp_path), "--count", "500", "--rounds", "1"]) == 0
     output = capsys.readouterr().out
-    for name in splits.CALLS:
+    for name in views.CALLS:
         assert f"| {name} " in output
     assert output.count("[400, 50, 50]") >= 2
     assert list(tmp_path.iterdir()) == []
@@ -20,4 +20,4 @@ def test_a_small_run_prints_every_call(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_failed_process_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="StoreNotFoundError"):
-        splits.measure(tmp_path / "nothing", "random")
+        views.measure(tmp_path / "nothing", "random")

@@ -1,11 +1,12 @@
-"""How long splits of many records take, and how much memory: each in a process of its own.
+"""How long it takes to choose among many records, and how much memory: each in its own process.
 
-    python -m benchmarks.splits
-    python -m benchmarks.splits --count 100000
+    python -m benchmarks.views
+    python -m benchmarks.views --count 100000
 
-The records have five metadata columns; groups have about ten records of any of six labels. Seconds
-are those of one call of a public method on an opened store, of which nothing is in memory but what
-the system keeps of its files; memory is the highest that the whole process had.
+The records have five metadata columns, one of them with an SQL index; groups have about ten records
+of any of six labels. Seconds are those of one call of a public method on an opened store, of which
+nothing is in memory but what the system keeps of its files; memory is the highest that the whole
+process had.
 """
 
 from __future__ import annotations
@@ -31,15 +32,23 @@ _AT_ONCE = 1 << 18
 _PER_GROUP = 10
 _LABELS = pa.array(["owl", "wren", "kestrel", "house sparrow", "grey heron", "kingfisher"])
 _METADATA = {
-    "label": "string", "patient": "int64", "path": "string", "width": "int32", "score": "float64",
+    "label": "string", "patient": sqlstore.Column("int64", index=True), "path": "string",
+    "width": "int32", "score": "float64",
 }  # fmt: skip
 _RATIOS = {"train": 0.8, "val": 0.1, "test": 0.1}
 CALLS: dict[str, Callable[[sqlstore.Store], object]] = {
-    "random": lambda store: store.split(_RATIOS),
-    "stratified": lambda store: store.split(_RATIOS, stratify="label"),
-    "grouped": lambda store: store.split(_RATIOS, group="patient"),
-    "grouped, stratified": lambda s: s.split(_RATIOS, group="patient", stratify="label"),
-    "by path": lambda store: store.split(_RATIOS, by="path"),
+    "where, 100 groups, indexed": lambda store: store.where("patient < 100"),
+    "where, 1 in 4,000, a scan": lambda store: store.where("width = 100"),
+    "where, half of all, a scan": lambda store: store.where("score < 0.5"),
+    "order_by, all": lambda store: store.order_by("width"),
+    "shuffle": lambda store: store.shuffle(0),
+    "a tenth of a shuffle, ordered": lambda s: s.sample(fraction=0.1, seed=0).order_by("width"),
+    "two halves, union": lambda s: s.sample(fraction=0.5, seed=0) | s.sample(fraction=0.5, seed=1),
+    "split": lambda store: store.split(_RATIOS),
+    "split, stratified": lambda store: store.split(_RATIOS, stratify="label"),
+    "split, grouped": lambda store: store.split(_RATIOS, group="patient"),
+    "split, grouped, stratified": lambda s: s.split(_RATIOS, group="patient", stratify="label"),
+    "split by path": lambda store: store.split(_RATIOS, by="path"),
     "5 folds, grouped, stratified": lambda s: s.folds(5, group="patient", stratify="label"),
 }
 
@@ -75,10 +84,10 @@ def measure(path: Path, name: str) -> dict[str, Any]:
     RuntimeError
         The process failed.
     """
-    command = [sys.executable, "-m", "benchmarks.splits", "--run", name, str(path.resolve())]
+    command = [sys.executable, "-m", "benchmarks.views", "--run", name, str(path.resolve())]
     ended = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
     if ended.returncode:
-        raise RuntimeError(f"a split failed:\n{ended.stderr.decode()}")
+        raise RuntimeError(f"a process failed:\n{ended.stderr.decode()}")
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 
@@ -88,13 +97,14 @@ def _run(name: str, path: str) -> None:
         start = time.perf_counter()
         made = CALLS[name](store)
         seconds = time.perf_counter() - start
-        sizes = [len(view) for view in made.values()] if isinstance(made, dict) else []
+        chosen = made.values() if isinstance(made, dict) else [made]
+        sizes = [len(one) for one in chosen if isinstance(one, sqlstore.View)]
     print(json.dumps({"seconds": seconds, "gib": peak_bytes() / (1 << 30), "sizes": sizes}))
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.splits", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.views", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, help="where to write (default: here)")
     parser.add_argument("--count", type=int, default=10_000_000, help="how many records")
@@ -114,9 +124,9 @@ def main(given: Sequence[str] | None = None) -> int:
     for name, runs in zip(CALLS, zip(*rounds, strict=True), strict=True):
         seconds = float(np.median([run["seconds"] for run in runs]))
         gib = max(run["gib"] for run in runs)
-        lines.append([name, f"{seconds:.2f}", f"{gib:.2f}", str(runs[0]["sizes"] or "-")])
+        lines.append([name, f"{seconds:.3f}", f"{gib:.2f}", str(runs[0]["sizes"] or "-")])
     print("; ".join(f"{name} {value}" for name, value in facts.items()))
-    headings = [f"{options.count:,} records", "seconds", "peak GiB", "sizes"]
+    headings = [f"{options.count:,} records", "seconds", "peak GiB", "records"]
     print(f"\n{formatted(headings, lines)}")
     return 0
 
