@@ -46,7 +46,7 @@ from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, Trailer, align
 from sqlstore.log.writer import ChunkWriter
-from sqlstore.staged import Staged
+from sqlstore.staged import EditedSinceError, Staged
 
 T = TypeVar("T")
 
@@ -263,6 +263,8 @@ class Committer:
     def _insert(self, chunk: ChunkWriter, staged: Staged) -> Trailer:
         """Do step 2: take number and ids, and insert the rows."""
         last = self._last_commit()
+        if staged.computed_at is not None and records.edited_since(self._index, staged.computed_at):
+            raise EditedSinceError(f"records of {self._root} were edited meanwhile; try again")
         table_start = align(staged.bodies_end)
         trailer = Trailer(
             kind=staged.kind,

@@ -23,9 +23,11 @@ from sqlstore.log.segment import CommitKind
 from sqlstore.positions import as_array
 from sqlstore.schema import Column, Schema, with_column
 from sqlstore.source import Source
-from sqlstore.staged import StagedEdit, StagedSchema
+from sqlstore.staged import EditedSinceError, StagedEdit, StagedSchema
 from sqlstore.types import Ids
 
+_ATTEMPTS: Final = 20
+"""How often what others edit meanwhile is computed again."""
 _LARGEST: Final = limits.GiB // 2
 """Bytes of values that go into one commit; more become several."""
 
@@ -72,17 +74,28 @@ def update(source: Source, ids: Ids, values: Mapping[str, Any]) -> None:
     order = np.argsort(ids, kind="stable")
     _refuse_repeats(ids[order])
     with committing(source) as committer:
-        schema = committer.schema
-        columns = [schema.column(name) for name in values]
-        arrays = _arrays(source, ids, columns, list(values.values()))
-        if len(ids):
+        columns = [committer.schema.column(name) for name in values]
+        for attempt in range(_ATTEMPTS):
+            is_computed = any(map(is_expression, values.values()))
+            at = source.finder.last_commit().number if is_computed else None
+            arrays = _arrays(source, ids, columns, list(values.values()))
             inner = int64_array(order)
             sorted_arrays = {n: array.take(inner) for n, array in arrays.items()}
-            commit_update(committer, source, ids[order], sorted_arrays)
+            try:
+                commit_update(committer, source, ids[order], sorted_arrays, at)
+            except EditedSinceError:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+            else:
+                return
 
 
 def commit_update(
-    committer: Committer, source: Source, ids: Ids, arrays: Mapping[int, pa.Array]
+    committer: Committer,
+    source: Source,
+    ids: Ids,
+    arrays: Mapping[int, pa.Array],
+    computed_at: int | None = None,
 ) -> None:
     """Commit new values of metadata columns.
 
@@ -92,13 +105,17 @@ def commit_update(
         Ascending, each once.
     arrays
         By column number, in the declared types and in the order of the ids.
+    computed_at
+        As in `Staged`.
     """
     size = ids.nbytes + sum(int(array.nbytes) for array in arrays.values())
     step = max(1, len(ids) * _LARGEST // max(size, 1))
     for start in range(0, len(ids), step):
         pieces = {number: array.slice(start, step) for number, array in arrays.items()}
         edit = Edit(CommitKind.UPDATE, ids[start : start + step], pieces)
-        committer.commit(StagedEdit(edit, committer.schema), source.committed)
+        staged = StagedEdit(edit, committer.schema)
+        staged.computed_at = computed_at if start == 0 else None
+        committer.commit(staged, source.committed)
 
 
 def replace(source: Source, ids: Ids, name: str, values: Iterable[Any]) -> None:

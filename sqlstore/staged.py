@@ -43,6 +43,9 @@ class Staged(ABC):
         How many records it appends.
     changes_schema
         Whether there is another schema after it.
+    computed_at
+        Number of the commit as of which it was computed from what there was: it is refused if
+        records were edited since. None if it does not depend on that.
     bodies_end, table
         Where the bodies end, and the segment table, once it is laid out.
     """
@@ -51,6 +54,7 @@ class Staged(ABC):
     skippable: ClassVar[bool] = False
     count: int = 0
     changes_schema: bool = False
+    computed_at: int | None = None
     bodies_end: int
     table: pa.Buffer
 
@@ -312,6 +316,10 @@ class StagedDictionary(Staged):
             f"the index does not allow a commit ({error}); "
             f"run `sqlstore rebuild {index.path.parent}`"
         )
+
+
+class EditedSinceError(StoreBusyError):
+    """Records were edited since something was computed from them; computed again it is right."""
 
 
 class NumberTakenError(StoreBusyError):

@@ -100,7 +100,7 @@ class View(Queried["View"]):
     def replace(self, field: str, values: Iterable[Any]) -> None:
         """Give a field of these records other values.
 
-        What they had stays in the chunk files, for snapshots and until the store is compacted.
+        What they had stays in the chunk files.
 
         Parameters
         ----------

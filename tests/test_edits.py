@@ -6,6 +6,8 @@ import datetime as dt
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import sqlalchemy
 
 import sqlstore
 from tests.edited import assert_edited, new_store
+from tests.processes import Child
 
 
 @pytest.fixture
@@ -339,6 +342,21 @@ def test_an_edit_of_one_store_is_seen_by_appends_of_another(path: Path) -> None:
         other[1:2].delete()
         one.refresh()
         one.add_column("x", "int8", np.arange(10))
+    assert_edited(path)
+
+
+def add_one(_: Connection, path: Path, times: int) -> None:
+    with sqlstore.open(path, "a") as store:
+        for _time in range(times):
+            store.update(n=store.c.n + 1)
+
+
+def test_no_computed_update_is_lost_where_others_update_at_the_same_time(path: Path) -> None:
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(add_one, path, 5)) for _ in range(3)]
+        for child in children:
+            child.result()
+    assert numbers(path) == [n + 15 for n in range(10)]
     assert_edited(path)
 
 

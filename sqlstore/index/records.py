@@ -248,6 +248,12 @@ def commit(index: Index, number: int) -> CommitRow | None:
     return CommitRow(*row) if row else None
 
 
+def edited_since(index: Index, number: int) -> bool:
+    """Return whether there is a commit behind a number that does not only append."""
+    sql = "SELECT 1 FROM commits WHERE number > ? AND kind NOT IN (1, 2, 13) LIMIT 1"
+    return index.row(sql, (number,)) is not None
+
+
 def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:
     """Insert a commit and move on the id that the next record gets."""
     index.run(
