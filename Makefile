@@ -29,6 +29,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.encodings
 	$(BIN)/python -m benchmarks.compression
 	$(BIN)/python -m benchmarks.views
+	$(BIN)/python -m benchmarks.edits
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

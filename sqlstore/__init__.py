@@ -6,6 +6,7 @@ read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 `concat` puts views together, also those of several stores.
+`absorb` takes over what other tools have changed in the index.
 `infer` suggests what to declare for records.
 `build` and `import_folder` fill a store from many items, or from a folder of files.
 """
@@ -64,6 +65,7 @@ from sqlstore.ingest.export import export_folder
 from sqlstore.ingest.folder import import_folder
 from sqlstore.ingest.report import BuildReport, FailedItem, FolderReport
 from sqlstore.limits import GiB, KiB, MiB
+from sqlstore.maintenance.absorb import Absorbed, absorb
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
 from sqlstore.maintenance.report import Fault, Report
@@ -77,6 +79,7 @@ from sqlstore.view import View
 from sqlstore.writer import Writer
 
 __all__ = [
+    "Absorbed",
     "BuildReport",
     "ChecksumError",
     "Column",
@@ -143,6 +146,7 @@ __all__ = [
     "View",
     "Writer",
     "__version__",
+    "absorb",
     "build",
     "concat",
     "create",

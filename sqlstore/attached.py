@@ -231,7 +231,7 @@ class Attached:
         commit had gone wrong.
         """
         if not self._closed:
-            self._own_commit = trailer.number
+            self._own_commit = max(self._own_commit, trailer.number)
             self.raws.clear()
 
     def check_writable(self) -> None:

@@ -76,11 +76,11 @@ def blocks(
         A column is unknown, missing or does not fit. Rows are counted from the first of ``data``.
     """
     if is_frame(data):  # not by way of Arrow: a column may hold arrays, or values of many kinds
-        _check_names(list(data.columns), schema)
+        check_names(list(data.columns), schema)
         pieces = _frame_pieces(data, schema, most_records)
     else:
         data = as_arrow(data)
-        _check_names(data.schema.names, schema)
+        check_names(data.schema.names, schema)
         pieces = _arrow_pieces(data, schema, most_records)
     row = 0
     payload = partial(_payload, encodings, choose)
@@ -90,7 +90,8 @@ def blocks(
             row += n_piece
 
 
-def _check_names(names: list[Any], schema: Schema) -> None:
+def check_names(names: Sequence[Any], schema: Schema) -> None:
+    """Refuse names that are no field or metadata column, or there twice."""
     if unknown := [name for name in names if name not in schema.names]:
         raise schema.unknown(unknown)
     if len(set(names)) < len(names):

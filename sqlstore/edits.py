@@ -19,7 +19,7 @@ from sqlstore.compressors import Compressors
 from sqlstore.errors import SchemaError
 from sqlstore.given import MISFIT, Given, metadata_array, one_array, series_values
 from sqlstore.log.edits import Edit
-from sqlstore.log.segment import CommitKind
+from sqlstore.log.segment import CommitKind, Trailer
 from sqlstore.positions import as_array
 from sqlstore.schema import Column, Schema, with_column
 from sqlstore.source import Source
@@ -28,7 +28,7 @@ from sqlstore.types import Ids
 
 _ATTEMPTS: Final = 20
 """How often what others edit meanwhile is computed again."""
-_LARGEST: Final = limits.GiB // 2
+LARGEST: Final = limits.GiB // 2
 """Bytes of values that go into one commit; more become several."""
 
 
@@ -82,7 +82,7 @@ def update(source: Source, ids: Ids, values: Mapping[str, Any]) -> None:
             inner = int64_array(order)
             sorted_arrays = {n: array.take(inner) for n, array in arrays.items()}
             try:
-                commit_update(committer, source, ids[order], sorted_arrays, at)
+                commit_update(committer, ids[order], sorted_arrays, source.committed, at)
             except EditedSinceError:
                 if attempt + 1 == _ATTEMPTS:
                     raise
@@ -92,9 +92,9 @@ def update(source: Source, ids: Ids, values: Mapping[str, Any]) -> None:
 
 def commit_update(
     committer: Committer,
-    source: Source,
     ids: Ids,
     arrays: Mapping[int, pa.Array],
+    acknowledge: Callable[[Trailer], None],
     computed_at: int | None = None,
 ) -> None:
     """Commit new values of metadata columns.
@@ -105,17 +105,24 @@ def commit_update(
         Ascending, each once.
     arrays
         By column number, in the declared types and in the order of the ids.
+    acknowledge
+        As for `Committer.commit`.
     computed_at
         As in `Staged`.
     """
+    for edit in in_steps(ids, arrays):
+        staged = StagedEdit(edit, committer.schema)
+        staged.computed_at, computed_at = computed_at, None
+        committer.commit(staged, acknowledge)
+
+
+def in_steps(ids: Ids, arrays: Mapping[int, pa.Array]) -> Iterator[Edit]:
+    """Return updates as one edit, or as several if they are large."""
     size = ids.nbytes + sum(int(array.nbytes) for array in arrays.values())
-    step = max(1, len(ids) * _LARGEST // max(size, 1))
+    step = max(1, len(ids) * LARGEST // max(size, 1))
     for start in range(0, len(ids), step):
         pieces = {number: array.slice(start, step) for number, array in arrays.items()}
-        edit = Edit(CommitKind.UPDATE, ids[start : start + step], pieces)
-        staged = StagedEdit(edit, committer.schema)
-        staged.computed_at = computed_at if start == 0 else None
-        committer.commit(staged, source.committed)
+        yield Edit(CommitKind.UPDATE, ids[start : start + step], pieces)
 
 
 def replace(source: Source, ids: Ids, name: str, values: Iterable[Any]) -> None:
@@ -241,6 +248,12 @@ def _arrays(
 def is_expression(value: object) -> bool:
     """Return whether a value is an SQLAlchemy expression, without importing it for others."""
     return hasattr(value, "__clause_element__") or hasattr(value, "self_group")
+
+
+def is_array(value: object) -> bool:
+    """Return whether these are values in an order, and no table, though they may have a stream."""
+    is_series = type(value).__name__ == "Series"
+    return is_series or isinstance(value, (pa.Array, pa.ChunkedArray, np.ndarray))
 
 
 def _computed(column: Column, values: list[Any]) -> pa.Array:

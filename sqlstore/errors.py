@@ -26,7 +26,7 @@
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
     ├── SubsetExistsError        (ValueError)         a subset of this name is there already
-    ├── ItemError                                     build() could not read or store an item
+    ├── ItemError                                     a function of yours failed at an item
     ├── StaleViewError                                a pickled view's ids are not kept any more
     ├── VersionError                                  store and library do not fit together
     │   ├── MigrationRequiredError                    older store: run `sqlstore migrate`
@@ -233,7 +233,7 @@ class SubsetExistsError(SqlstoreError, ValueError):
 
 
 class ItemError(SqlstoreError):
-    """``build`` could not read an item, or the store does not take its record."""
+    """What ``build`` or ``add_column`` calls has failed at an item, or at a record."""
 
 
 class StaleViewError(SqlstoreError):

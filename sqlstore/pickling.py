@@ -46,7 +46,8 @@ def source_state(source: Source) -> SourceState:
     return source.how, source.store, source.schema, place, edition, source.seen
 
 
-def _source_again(state: SourceState) -> Source:
+def source_again(state: SourceState) -> Source:
+    """Return what reads the same store at the same commit, in whatever process this is."""
     how, store, schema, place, edition, seen = state
     source = Source(how, store, schema)
     source.resume(place, edition, seen)
@@ -60,7 +61,7 @@ def _shared_source(state: SourceState) -> Source:
     with _mutex:
         source = _sources.get(key)
         if source is None:
-            source = _sources[key] = _source_again(state)
+            source = _sources[key] = source_again(state)
     return source
 
 
@@ -108,4 +109,4 @@ def concat_again(make: Callable[..., Any], wholes: Sequence[Any], chosen: IdsSta
 
 def store_again(make: Callable[..., Any], source: SourceState) -> Any:
     """Return the store that was pickled."""
-    return make(_source_again(source))
+    return make(source_again(source))

@@ -44,6 +44,11 @@ def is_among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
     return found
 
 
+def is_ascending(ids: Ids) -> bool:
+    """Return whether no id is lower than the one before it."""
+    return bool(np.all(ids[1:] >= ids[:-1]))
+
+
 def refuse_deleted(ids: range | Ids, deleted: Ids) -> None:
     """Raise if one of these records was deleted.
 
@@ -63,6 +68,8 @@ def refuse_deleted(ids: range | Ids, deleted: Ids) -> None:
         low, high = np.searchsorted(deleted, [min(ids[0], ids[-1]), max(ids[0], ids[-1]) + 1])
         inside = deleted[low:high]
         gone = inside[(inside - ids.start) % ids.step == 0]
+    elif len(deleted) < len(ids) and is_ascending(ids):
+        gone = deleted[is_among(deleted, ids)]  # few are looked for among many
     else:
         gone = ids[is_among(ids, deleted)]
     if len(gone):

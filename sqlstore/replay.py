@@ -148,7 +148,7 @@ def insert_dictionary(index: Index, place: DictionaryPlace) -> None:
     records.insert_dictionary(index, records.DictionaryRow(*dictionary.row_of(place)))
 
 
-def edit_records(index: Index, schema: Schema, edit: Edit, chunk: int) -> None:
+def edit_records(index: Index, schema: Schema, edit: Edit, chunk: int) -> int:
     """Change or delete rows of records as a commit says.
 
     Parameters
@@ -156,27 +156,34 @@ def edit_records(index: Index, schema: Schema, edit: Edit, chunk: int) -> None:
     chunk
         The chunk that the commit lies in.
 
+    Returns
+    -------
+    int
+        How many of them were there. Those that are deleted need not be: `absorb` commits that
+        another tool has removed them.
+
     Raises
     ------
     sqlite3.IntegrityError
         A constraint does not allow it.
     RecordNotFoundError
-        A record is not there.
+        A record that is not to be deleted is not there.
     """
     if edit.kind == CommitKind.DELETE:
-        changes.delete_records(index, schema, edit.ids)
-    elif edit.values:
+        return changes.delete_records(index, schema, edit.ids)
+    if edit.values:
         changes.refuse_deleted(index, edit.ids)
     for number, values in edit.values.items():
         changes.delete_blobs(index, number, edit.ids)
         records.insert_blobs(index, blob_rows(edit.ids, chunk, number, values))
     if not edit.columns:
-        return
+        return len(edit.ids)
     columns = [c for c in schema.columns.values() if c.number in edit.columns]
     given = [c.kind.to_sql(edit.columns[c.number]) for c in columns]
     names = [c.name for c in columns]
     change = changes.rekey_records if schema.key in names else changes.update_records
     change(index, names, given, edit.ids)
+    return len(edit.ids)
 
 
 def change_subsets(index: Index, trailer: Trailer, described: Described, ids: Ids) -> None:

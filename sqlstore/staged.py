@@ -20,7 +20,7 @@ from sqlstore.errors import (
     StoreBusyError,
     SubsetExistsError,
 )
-from sqlstore.index import alter, records
+from sqlstore.index import alter, changes, records
 from sqlstore.index.engine import Index
 from sqlstore.log import dictionary, edits, subsets
 from sqlstore.log.dictionary import DictionaryPlace
@@ -163,7 +163,8 @@ class StagedEdit(Staged):
 
     def insert(self, index: Index, trailer: Trailer) -> None:
         """Change the rows of the records."""
-        replay.edit_records(index, self._schema, self._edit, trailer.chunk)
+        found = replay.edit_records(index, self._schema, self._edit, trailer.chunk)
+        changes.refuse_missing(index, found, self._edit.ids)
 
     def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
         """Return the error that says which record a constraint does not allow."""
@@ -176,6 +177,50 @@ class StagedEdit(Staged):
                 _, key, where = twice
                 return duplicate_key(schema, key, **where)
         return SchemaError(f"the store does not allow these values: {error}")
+
+
+class StagedAbsorbed(StagedEdit):
+    """What another tool has done to the rows of records, on its way into the log.
+
+    The rows are as they shall be, except for values that the column rounds.
+
+    Parameters
+    ----------
+    generation, after
+        The generation of the index, and the number of the commit, that they were compared with.
+    column
+        The column of an update.
+    rounded
+        New value, record and present value, for each value that the column rounds.
+    """
+
+    def __init__(
+        self,
+        edit: Edit,
+        schema: Schema,
+        generation: int,
+        after: int,
+        column: str = "",
+        rounded: Sequence[tuple[SqlValue, int, SqlValue]] = (),
+    ) -> None:
+        super().__init__(edit, schema)
+        self._seen = generation, after + 1
+        self._column = column
+        self._rounded = rounded
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
+        """Round values, and remove what is left of deleted records.
+
+        Raises
+        ------
+        EditedSinceError
+            There has been another commit, or a rebuild.
+        """
+        if (records.store(index).generation, trailer.number) != self._seen:
+            raise EditedSinceError("another commit, or a rebuild, has come in between")
+        if self.kind == CommitKind.DELETE:
+            changes.delete_records(index, self._schema, self._edit.ids)
+        changes.round_values(index, self._column, self._rounded)
 
 
 def _key_twice(

@@ -1,17 +1,22 @@
-"""What a store can have done to its columns, its SQL indices and its named subsets."""
+"""What a store can have done to its columns, its SQL indices, its records and its named subsets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from sqlstore import edits, subsets
+from sqlstore import computing, edits, subsets
+from sqlstore import upsert as upserts
+from sqlstore.columnar import is_tabular
+from sqlstore.duplicates import duplicates
 from sqlstore.log.segment import CommitKind
+from sqlstore.processes import StartMethod
 from sqlstore.schema import Column, Schema, with_index, with_renamed, without_column
 from sqlstore.subsets import Subset
+from sqlstore.types import Ids
 from sqlstore.view import View
 
 
@@ -19,9 +24,22 @@ class StoreEdits(View):
     """The methods of `Store` that change what there is of every record, or name some of them."""
 
     def add_column(
-        self, name: str, declared: str | pa.DataType | Column, values: Any = None
+        self,
+        name: str,
+        declared: str | pa.DataType | Column,
+        values: Any = None,
+        *,
+        select: Iterable[str] | None = None,
+        workers: int = 1,
+        start_method: StartMethod = "spawn",
     ) -> None:
         """Add a metadata column.
+
+        Values of a function are committed about once a second. However it ends, by an error, Ctrl-C
+        or a killed process, what was committed stays, and the same call goes on: a column of that
+        type which is there already is taken as begun, and the function is called for the records
+        that have no value, also for those that were appended since, and those for which it has
+        returned None.
 
         Parameters
         ----------
@@ -30,15 +48,94 @@ class StoreEdits(View):
         declared
             Its type, or a `Column`, as in `create`; the value may be missing.
         values
-            As in `update`: one value for all records, or an array with a value for each. By default
-            all are missing.
+            One value for all records, an array with a value for each, or a SQLAlchemy expression,
+            as in `update`. Or a table of two columns: the id or the key of records, and their
+            values; other records have none. Or a function, which is given each record as a mapping
+            and returns its value, or None for none. By default all are missing.
+        select
+            The fields and columns that the function is given, and ``"id"``; nothing else is read.
+            By default all but the new column.
+        workers
+            How many processes call the function. With more than one, it must pickle.
+        start_method
+            How they are started.
 
         Raises
         ------
         SchemaError
-            The name or type is not valid, or a value does not fit.
+            The name or type is not valid, or a value does not fit: of the function, it names the
+            record.
+        RecordNotFoundError
+            The table names a record that is not there. Nothing is changed.
+        ItemError
+            The function has failed, or its process has died; names the record.
         """
-        edits.add_column(self._source, name, declared, values)
+        if callable(values) and not edits.is_expression(values):
+            how = select, workers, start_method
+            computing.add_computed(self._source, name, declared, values, *how)
+        elif select is not None or workers != 1:
+            raise TypeError("`select` and `workers` are for values that a function computes")
+        elif is_tabular(values) and not edits.is_array(values):
+            upserts.add_from_table(self._source, name, declared, values)
+        else:
+            edits.add_column(self._source, name, declared, values)
+
+    def upsert(self, table: Any, on: str | None = None) -> Ids:
+        """Update records from a table, and append those that are new.
+
+        The store sees the newest commit first. Everything is checked before anything is changed,
+        but for what only a commit tells: that a key of a new record, or a new key of a record, was
+        taken meanwhile. New records are one commit, and updates the next. What is larger than half
+        a GiB becomes several, of which those before an error stay; the same call again does no
+        harm.
+
+        Parameters
+        ----------
+        table
+            An Arrow table or reader, a pandas DataFrame, or anything with an Arrow stream. Metadata
+            columns that it has get its values, nulls included; the others stay as they are. Values
+            of fields only for new records; `View.replace` is for others.
+        on
+            Which column says what record a row is of: ``"id"``, or the key. A row whose key no
+            record has is a new record. By default the key if the table has it, else the id.
+
+        Returns
+        -------
+        numpy.ndarray
+            The ids of the records, int64, in the order of the table.
+
+        Raises
+        ------
+        SchemaError
+            A value does not fit, or two rows are of one record.
+        RecordNotFoundError
+            There is no record of an id.
+        DuplicateKeyError
+            Another record has one of the keys.
+        """
+        return upserts.upsert(self._source, table, on)
+
+    def duplicates(self, field: str) -> pa.Table:
+        """Return the records of which another one has the same payload.
+
+        What the location cache tells of each value finds them: its size, its compression, and the
+        checksum of the stored bytes. Only values that agree in these are read, and compared byte
+        for byte. So equal values that were compressed otherwise, with another dictionary say, are
+        not found.
+
+        Parameters
+        ----------
+        field
+            The name of the field.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``group``, from 0 on, the same for records that are alike; ``id``; and ``bytes``, the
+            size of the value before compression. Ordered by group and id.
+        """
+        declared = self._source.schema.field(field)
+        return duplicates(self._source, self.ids, declared)
 
     def drop_column(self, name: str) -> None:
         """Drop a metadata column and its values.

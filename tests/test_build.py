@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import sqlstore
-from sqlstore.ingest.tasks import FIRST, MOST, Entry
+from sqlstore.ingest.tasks import Entry
 from sqlstore.ingest.work import Job, Worker
+from sqlstore.processes import FIRST, MOST
 from tests.ingest_programs import (
     COUNT,
     FATAL,

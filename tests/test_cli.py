@@ -30,7 +30,7 @@ from sqlstore.cli import main
 ROOT = Path(sqlstore.__file__).parent.parent
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-COMMANDS = ("info", "head", "sql", "describe", "verify", "rebuild", "migrate", "export")
+COMMANDS = ("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate", "export")
 FOLDER_COMMANDS = ("import-folder", "export-folder")  # their tests are in test_export_folder.py
 RECORDS: list[dict[str, Any]] = [
     {

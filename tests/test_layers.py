@@ -30,7 +30,8 @@ LAYERS: list[list[str]] = [
     ["cache"],
     [
         "given", "batch", "rows", "sizes", "columnar", "identity", "replay", "recover", "staged",
-        "compressors", "commit", "writer", "edits", "subsets",
+        "compressors", "commit", "writer", "edits", "subsets", "processes", "computing", "upsert",
+        "duplicates",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "portions", "tabular", "founding", "export", "describe", "splits", "queried", "view",
         "concat",

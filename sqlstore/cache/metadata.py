@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import bisect
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,12 @@ from sqlstore.cache.manifest import Part
 from sqlstore.errors import CorruptCacheError, CorruptChunkError, RecordNotFoundError, StorageError
 from sqlstore.log import files, table
 from sqlstore.log.edits import Edited
-from sqlstore.positions import as_array
+from sqlstore.positions import as_array, is_ascending
 from sqlstore.schema import Column
 from sqlstore.types import Ids
 
 _MERGE_RATIO: Final = 2
+_Take: TypeAlias = Callable[[pa.Array], pa.Array]
 
 
 class Mirror:
@@ -107,13 +108,11 @@ class Mirror:
 
     def _taken(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Take from one part after the other, then put everything into the order asked for."""
-        ascending = bool(np.all(ids[1:] >= ids[:-1]))
-        order = None if ascending else np.argsort(ids, kind="stable")
+        order = None if is_ascending(ids) else np.argsort(ids, kind="stable")
         inner = ids if order is None else ids[order]
         pieces = self._spread(inner)
         found = [
-            [self._column(number, column).take(rows) for number, rows in pieces]
-            for column in columns
+            [take(self._column(number, column)) for number, take in pieces] for column in columns
         ]
         if order is None:
             return found
@@ -122,19 +121,22 @@ class Mirror:
         positions = int64_array(back)
         return [pa.chunked_array(arrays).take(positions).chunks for arrays in found]
 
-    def _spread(self, ids: Ids) -> list[tuple[int, pa.Int64Array]]:
-        """Return the parts that ascending ids lie in, with the rows in each."""
-        firsts = np.array(self._firsts, np.int64)
-        ends = firsts + np.array([part.records for part in self._parts], np.int64)
-        number = np.searchsorted(firsts, ids, side="right") - 1
-        outside = (number < 0) | (ids >= ends[number]) if len(ends) else np.ones(len(ids), bool)
-        if outside.any():
-            raise RecordNotFoundError("there is no such record", record=int(ids[outside][0]))
-        bounds = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(ids)]
-        return [
-            (int(number[start]), int64_array(ids[start:stop] - firsts[number[start]]))
-            for start, stop in pairwise(bounds)
-        ]
+    def _spread(self, ids: Ids) -> list[tuple[int, _Take]]:
+        """Return the parts that ascending ids lie in, and what takes their rows from a column."""
+        edges = np.searchsorted(ids, np.array(self._firsts, np.int64)).tolist()
+        edges = [*edges, len(ids)]
+        if edges[0]:
+            raise RecordNotFoundError("there is no such record", record=int(ids[0]))
+        pieces = []
+        for number, (start, stop) in enumerate(pairwise(edges)):
+            if start < stop:
+                part = self._parts[number]
+                rows = ids[start:stop] - part.first
+                if rows[-1] >= part.records:
+                    outside = rows[np.searchsorted(rows, part.records)] + part.first
+                    raise RecordNotFoundError("there is no such record", record=int(outside))
+                pieces.append((number, _taking(rows, part.records)))
+        return pieces
 
     def _column(self, number: int, column: Column) -> pa.Array:
         array = self._columns.get((number, column.number))
@@ -148,6 +150,20 @@ class Mirror:
         if batch is None:
             batch = self._batches[number] = load(self._folder, self._parts[number])
         return batch
+
+
+def _taking(rows: Ids, count: int) -> _Take:
+    """Return what takes ascending rows from an array of a length.
+
+    Nearly all of them, as after a few deletes, are taken by a filter in a third of the time.
+    """
+    if len(rows) * 2 > count and bool(np.all(rows[1:] > rows[:-1])):
+        mask = np.zeros(count, bool)
+        mask[rows] = True
+        chosen = pa.array(mask)
+        return lambda array: array.filter(chosen)
+    places = int64_array(rows)
+    return lambda array: array.take(places)
 
 
 def load(folder: Path, part: Part) -> pa.RecordBatch:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from sqlstore.cli import output, table
 from sqlstore.cli.output import UsageError
 from sqlstore.errors import CorruptStoreError
+from sqlstore.maintenance.absorb import absorb as absorb_edits
 from sqlstore.maintenance.migrate import migrate as migrate_store
 from sqlstore.maintenance.rebuild import rebuild as rebuild_store
 from sqlstore.maintenance.report import Report
@@ -225,6 +226,17 @@ def rebuild(options: argparse.Namespace) -> int:
         output.write_json({"records": records})
     else:
         output.say(f"index.sqlite was made anew: {output.counted(records, 'record')}")
+    return FINE
+
+
+def absorb(options: argparse.Namespace) -> int:
+    """Take into the log what other tools have changed in the index."""
+    found = absorb_edits(options.store, dry_run=options.dry_run)
+    if options.json:
+        output.write_json({"updated": found.updated, "deleted": found.deleted})
+    else:
+        would = "would be " if options.dry_run else ""
+        output.say(output.printable(f"{would}taken into the log: {found}"))
     return FINE
 
 

@@ -81,6 +81,15 @@ def build_parser() -> argparse.ArgumentParser:
         "make index.sqlite anew from the chunk files",
         "The chunk files are not changed.",
     )
+    absorb = add.add(
+        "absorb",
+        commands.absorb,
+        "take into the log what other SQLite tools have changed in index.sqlite",
+        "Values of metadata columns, and deleted records; anything else is refused.",
+    )
+    absorb.add_argument(
+        "--dry-run", action="store_true", help="change nothing, and say what would be taken"
+    )
     add.add(
         "migrate",
         commands.migrate,

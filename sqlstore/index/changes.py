@@ -45,7 +45,7 @@ def _update(
     if names:
         given = ", ".join(f"{quoted(name)} = ?" for name in names)
         sql = f"UPDATE {table} SET {given} WHERE id = ?"
-        _refuse_missing(index, index.run_many(sql, zip(*values, ids.tolist(), strict=True)), ids)
+        refuse_missing(index, index.run_many(sql, zip(*values, ids.tolist(), strict=True)), ids)
 
 
 def rekey_records(
@@ -70,18 +70,13 @@ def rekey_records(
         index.run("DROP TABLE temp.rekeyed")
 
 
-def delete_records(index: Index, schema: Schema, ids: Ids) -> None:
-    """Remove records, and where their values lie.
-
-    Raises
-    ------
-    RecordNotFoundError
-        A record is not there.
-    """
+def delete_records(index: Index, schema: Schema, ids: Ids) -> int:
+    """Remove records, and where their values lie; return how many records were there."""
     sql = "DELETE FROM main.records WHERE id = ?"
-    _refuse_missing(index, index.run_many(sql, ((record,) for record in ids.tolist())), ids)
+    found = index.run_many(sql, ((record,) for record in ids.tolist()))
     for field in schema.fields.values():
         delete_blobs(index, field.number, ids)
+    return found
 
 
 def delete_blobs(index: Index, field: int, ids: Ids) -> None:
@@ -101,10 +96,25 @@ def refuse_deleted(index: Index, ids: Ids) -> None:
     text = f"[{','.join(map(str, ids.tolist()))}]"
     sql = "SELECT count(*) FROM main.records WHERE id IN (SELECT value FROM json_each(?))"
     row = index.row(sql, (text,))
-    _refuse_missing(index, int(row[0]) if row else 0, ids)
+    refuse_missing(index, int(row[0]) if row else 0, ids)
 
 
-def _refuse_missing(index: Index, found: int, ids: Ids) -> None:
+def round_values(index: Index, name: str, values: Sequence[tuple[SqlValue, int, SqlValue]]) -> None:
+    """Give a column its values as it holds them: for each the new one, the record, the old one."""
+    if values:
+        column = quoted(name)
+        sql = f"UPDATE main.records SET {column} = ? WHERE id = ? AND {column} = ?"
+        index.run_many(sql, values)
+
+
+def refuse_missing(index: Index, found: int, ids: Ids) -> None:
+    """Raise unless as many records were found as there should be.
+
+    Raises
+    ------
+    RecordNotFoundError
+        Some are not there.
+    """
     if found != len(ids):
         raise RecordNotFoundError(
             f"{len(ids) - found} of {len(ids)} records are not in {index.path} any more; choose "

@@ -38,3 +38,25 @@ def create(index: Index, schema: Schema, row: records.StoreRow) -> None:
     index.run("INSERT INTO alembic_version VALUES (?)", (versions.head(),))
     records.insert_store(index, row)
     records.insert_schema(index, schema)
+
+
+def drop_key(index: Index, schema: Schema) -> None:
+    """Let keys be there twice, until `make_key`."""
+    if schema.key is not None:
+        index.run(f"DROP INDEX {_key_of(schema)}")
+
+
+def make_key(index: Index, schema: Schema) -> None:
+    """Make keys unique again.
+
+    Raises
+    ------
+    sqlite3.IntegrityError
+        One is there twice.
+    """
+    if schema.key is not None:
+        index.run(objects(schema)[_key_of(schema)])
+
+
+def _key_of(schema: Schema) -> str:
+    return f"key_{schema.columns[str(schema.key)].number}"

@@ -13,10 +13,10 @@ from sqlstore import limits
 from sqlstore.create import create
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import SchemaError, StoreExistsError
-from sqlstore.ingest.processes import START_METHODS, Processes
 from sqlstore.ingest.report import BuildReport
-from sqlstore.ingest.tasks import Entry, Pace, Tasks, item_error
+from sqlstore.ingest.tasks import Entry, Tasks, item_error
 from sqlstore.ingest.work import Job, Outcome, Worker
+from sqlstore.processes import Pace, Processes, StartMethod, check_workers
 from sqlstore.progress import counted
 from sqlstore.schema import Column, Field, Schema, declare
 from sqlstore.store import Store
@@ -25,7 +25,6 @@ from sqlstore.types import Record, StrPath
 
 T = TypeVar("T")
 OnError = Literal["raise", "skip"]
-StartMethod = Literal["spawn", "forkserver"]
 
 
 def build(  # noqa: PLR0913 - what `create` takes, and how to go about it
@@ -131,10 +130,7 @@ def check_way(workers: int, on_error: str, start_method: str) -> None:
     """Raise ValueError where there is no such way to go about it."""
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error is "raise" or "skip", not {on_error!r}')
-    if start_method not in START_METHODS:
-        raise ValueError(f"start_method is one of {', '.join(START_METHODS)}, not {start_method!r}")
-    if workers < 1:
-        raise ValueError(f"{workers} workers; there is at least one")
+    check_workers(workers, start_method)
 
 
 def open_or_make(path: Path, opened: Callable[[], Store], made: Callable[[], Store]) -> Store:

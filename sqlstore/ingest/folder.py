@@ -11,7 +11,6 @@ from sqlstore.encodings import Encodings
 from sqlstore.errors import SchemaError
 from sqlstore.ingest.build import (
     OnError,
-    StartMethod,
     check_made_alike,
     check_way,
     open_or_make,
@@ -23,6 +22,7 @@ from sqlstore.ingest.table import MetadataTable, merged
 from sqlstore.ingest.tasks import Entry, found_keys
 from sqlstore.ingest.walk import FolderItem, Walk, key_of
 from sqlstore.ingest.work import Job
+from sqlstore.processes import StartMethod
 from sqlstore.schema import DEFAULT, Field, declare
 from sqlstore.store import Store
 from sqlstore.store import open as open_store

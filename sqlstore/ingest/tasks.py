@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlstore.errors import ItemError, SqlstoreError
 from sqlstore.ingest.report import BuildReport, FailedItem
+from sqlstore.processes import FIRST
 from sqlstore.store import Store
 
-FIRST: Final = 16
-MOST: Final = 4096
-"""How many items the first task has, and how many a task has at most."""
-_SHORT, _LONG = 0.5, 2.0  # seconds that a task should take: that much is lost when it is killed
 _LOOKED_UP: Final = 1024
 _LONGEST_NAME: Final = 200
 
@@ -37,20 +33,6 @@ def shortened(item: object) -> str:
     """Return what an item looks like, or the beginning of that."""
     text = repr(item)
     return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 3] + "..."
-
-
-class Pace:
-    """How many items the next task has: about a second's work."""
-
-    def __init__(self) -> None:
-        self.count = FIRST
-
-    def took(self, count: int, seconds: float) -> None:
-        """Learn how long a task took."""
-        if seconds < _SHORT and count == self.count:
-            self.count = min(2 * count, MOST)
-        elif seconds > _LONG:
-            self.count = max(min(count, self.count) // 2, 1)
 
 
 class Tasks:
@@ -174,8 +156,3 @@ def item_error(failed: FailedItem, trace: str = "") -> ItemError:
     if trace:
         error.add_note(trace)
     return error
-
-
-def trace_of(error: BaseException) -> str:
-    """Return a traceback as text, which can travel."""
-    return "".join(traceback.format_exception(error))

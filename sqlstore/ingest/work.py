@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from sqlstore.encodings import OwnEncoding
 from sqlstore.errors import DuplicateKeyError, SchemaError
 from sqlstore.ingest.report import BuildReport
-from sqlstore.ingest.tasks import Entry, checked_key, failure, found_keys, trace_of
+from sqlstore.ingest.tasks import Entry, checked_key, failure, found_keys
+from sqlstore.processes import NoSignals, Signals, trace_of
 from sqlstore.store import Store
 from sqlstore.store import open as open_store
 from sqlstore.types import Record
@@ -46,6 +48,16 @@ class Job:
         """Open the store to append."""
         return open_store(self.path, "a", encodings=self.encodings, allow_pickle=self.allow_pickle)
 
+    @contextmanager
+    def working(self, signals: Signals) -> Iterator[Callable[[Sequence[Entry]], Outcome]]:
+        """Open the store, and give what stores the items of one task."""
+        with self.open() as store, store.writer() as writer:
+            yield Worker(self, store, writer, signals).run
+
+    def where(self, item: Entry) -> dict[str, object]:
+        """Return what an error says of an item."""
+        return {"item": item.name}
+
 
 @dataclass
 class Outcome(BuildReport):
@@ -63,21 +75,6 @@ class Outcome(BuildReport):
     trace: str = ""
 
 
-class Signals(Protocol):
-    """Between a worker and who waits for it."""
-
-    at: int
-    stop: bool
-
-
-@dataclass
-class NoSignals:
-    """For a worker that nobody waits for."""
-
-    at: int = 0
-    stop: bool = False
-
-
 @dataclass
 class Worker:
     """Reads the items of task after task, and commits their records.
@@ -92,11 +89,11 @@ class Worker:
     writer: Writer
     signals: Signals = field(default_factory=NoSignals)
 
-    def run(self, entries: list[Entry]) -> Outcome:
+    def run(self, task: Sequence[Entry]) -> Outcome:
         """Store the records of a task; a failed item that is not skipped ends it."""
         outcome = Outcome()
         start = time.perf_counter()
-        entries = [entry._replace(number=number) for number, entry in enumerate(entries)]
+        entries = [entry._replace(number=number) for number, entry in enumerate(task)]
         self._seen: set[Any] = set()
         while entries:
             entries = self._attempt(entries, outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from sqlstore.log.lock import WriterLock
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT
 from sqlstore.progress import progress
+from sqlstore.schema import Schema
 from sqlstore.types import StrPath
 
 
@@ -120,20 +122,39 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
 
 def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> int:
     """Write every commit into a new index; return how many records there are then."""
+    from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created, not before
+
     first = ordered[0]
     is_of = identity.of_link(reader, first)
     index = replay.create_index(path, is_of, first, reader.header(first.chunk).chunk)
     try:
         with index.transaction():
             schema = is_of.schema
+            # A key may have been free in the index only, by what another tool did there: `absorb`
+            # has committed that later than the record that has taken the key.
+            ddl.drop_key(index, schema)
             for link in progress(ordered[1:], "rebuild", "commits"):
                 schema = replay.insert_from_log(
                     index, schema, reader, link.chunk, link.trailer, sealed=False
                 )
+            _make_key(index, schema)
             index.commit()
         return records.count(index)
     finally:
         index.close()
+
+
+def _make_key(index: Index, schema: Schema) -> None:
+    from sqlstore.index import ddl  # as above
+
+    try:
+        ddl.make_key(index, schema)
+    except sqlite3.IntegrityError as error:
+        raise CorruptStoreError(
+            f"two records in the chunks have one key ({error}): another tool has changed the index "
+            "between their commits; `sqlstore absorb` takes that into the log, while the index is "
+            "still there"
+        ) from error
 
 
 @contextmanager

@@ -1,29 +1,122 @@
-"""Worker processes: each opens the store, and asks for a task whenever it has done one."""
+"""Worker processes: each opens the store, and asks for a task whenever it has done one.
+
+What they do is a `Job`: that of `build` reads items, that of `Store.add_column` computes values.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from ctypes import c_longlong
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from sqlstore.errors import ItemError, SqlstoreError
-from sqlstore.ingest.tasks import Entry, Pace, Tasks, trace_of
-from sqlstore.ingest.work import Job, Outcome, Worker
 
+FIRST: Final = 16
+MOST: Final = 4096
+"""How many items the first task has, and how many a task has at most."""
+_SHORT, _LONG = 0.5, 2.0  # seconds that a task should take: that much is lost when it is killed
+
+StartMethod = Literal["spawn", "forkserver"]
 START_METHODS: Final = ("spawn", "forkserver")
 """Not ``fork``: a child would share threads, locks and open files with whoever calls."""
 
 _PATIENCE: Final = 30.0  # seconds in which workers may finish their item and commit
 _IMPORTABLE: Final = (
-    "worker processes import what they call: read_fn and encodings are to be functions of a "
+    "worker processes import what they call: it and encodings are to be functions of a "
     'module, a script guards its main part by `if __name__ == "__main__":`; or use workers=1'
 )
+
+Item = TypeVar("Item")
+Asked = TypeVar("Asked", contravariant=True)
+Given = TypeVar("Given", covariant=True)
+
+
+class Signals(Protocol):
+    """Between a worker and who waits for it: where it is, and whether it shall stop."""
+
+    at: int
+    stop: bool
+
+
+@dataclass
+class NoSignals:
+    """For a worker that nobody waits for."""
+
+    at: int = 0
+    stop: bool = False
+
+
+class Outcome(Protocol):
+    """What became of a task, and how long it took."""
+
+    seconds: float
+
+
+Done = TypeVar("Done", bound=Outcome)
+Told = TypeVar("Told", bound=Outcome, covariant=True)
+
+
+class Job(Protocol[Asked, Told]):
+    """What every worker is told at first; it pickles."""
+
+    def working(
+        self, signals: Signals
+    ) -> AbstractContextManager[Callable[[Sequence[Asked]], Told]]:
+        """Open the store, and give what does one task."""
+
+    def where(self, item: Asked) -> dict[str, object]:
+        """Return what an error says of the item at which a worker died."""
+
+
+class Tasks(Protocol[Given]):
+    """What is to be done."""
+
+    def take(self, count: int) -> Sequence[Given]:
+        """Return up to so many items; none if there are no more."""
+
+
+class Pace:
+    """How many items the next task has: about a second's work."""
+
+    def __init__(self) -> None:
+        self.count = FIRST
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn how long a task took."""
+        if seconds < _SHORT and count == self.count:
+            self.count = min(2 * count, MOST)
+        elif seconds > _LONG:
+            self.count = max(min(count, self.count) // 2, 1)
+
+
+def check_workers(workers: int, start_method: str) -> None:
+    """Raise ValueError where there is no such way to go about it."""
+    if start_method not in START_METHODS:
+        raise ValueError(f"start_method is one of {', '.join(START_METHODS)}, not {start_method!r}")
+    if workers < 1:
+        raise ValueError(f"{workers} workers; there is at least one")
+
+
+def check_travels(function: object) -> None:
+    """Raise TypeError for what worker processes cannot be given."""
+    try:
+        ForkingPickler.dumps(function)
+    except Exception as error:  # pickling runs the code of whatever is pickled
+        raise TypeError(f"{error}; {_IMPORTABLE}") from error
+
+
+def trace_of(error: BaseException) -> str:
+    """Return a traceback as text, which can travel."""
+    return "".join(traceback.format_exception(error))
 
 
 class _Shared:
@@ -56,12 +149,11 @@ def work(connection: Connection, numbers: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the owner
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
-        job: Job = connection.recv()
-        with job.open() as store, store.writer() as writer:
-            worker = Worker(job, store, writer, _Shared(numbers))
+        job: Job[Any, Any] = connection.recv()
+        with job.working(_Shared(numbers)) as run:
             connection.send(None)
             while True:
-                connection.send(worker.run(connection.recv()))
+                connection.send(run(connection.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the owner is done, or gone
     except Exception as error:  # noqa: BLE001 - whatever it is, the owner raises it
@@ -95,15 +187,16 @@ def _blocked_interrupts(method: str) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Process:
+class _Process(Generic[Item, Done]):
     """One worker, as its owner sees it."""
 
-    def __init__(self, job: Job, method: str) -> None:
+    def __init__(self, job: Job[Item, Done], method: str) -> None:
         context: Any = multiprocessing.get_context(method)
         self.connection, theirs = context.Pipe()
         self.shared = _Shared(context.RawArray(c_longlong, 2))
-        self.task: list[Entry] = []
+        self.task: Sequence[Item] = ()
         self.started = False
+        self._where = job.where
         self._process = context.Process(
             target=work, args=(theirs, self.shared.numbers), daemon=True
         )
@@ -120,13 +213,13 @@ class _Process:
         except Exception as error:  # pickling runs the code of whatever is pickled
             raise TypeError(f"{error}; {_IMPORTABLE}") from error
 
-    def give(self, task: list[Entry]) -> None:
+    def give(self, task: Sequence[Item]) -> None:
         """Hand out a task."""
         self.task = task
         self.shared.at = 0
         self._send(task)
 
-    def hear(self) -> Outcome | None:
+    def hear(self) -> Done | None:
         """Return what became of the task; None if the worker has only now begun.
 
         Raises
@@ -145,8 +238,8 @@ class _Process:
         if message is None:
             self.started = True
             return None
-        self.task = []
-        outcome: Outcome = message
+        self.task = ()
+        outcome: Done = message
         return outcome
 
     def _died(self) -> SqlstoreError:
@@ -161,7 +254,7 @@ class _Process:
         return ItemError(
             f"a worker process died ({how}), perhaps because of the item it was at; what was "
             "committed stays, and the same call goes on from there",
-            item=self.task[at].name,
+            **self._where(self.task[at]),
         )
 
     def end(self) -> None:
@@ -178,20 +271,20 @@ class _Process:
         self._process.close()
 
 
-class Processes:
+class Processes(Generic[Item, Done]):
     """Up to so many workers; each is started when there is a task for it.
 
     A context manager: at the end of the block, whatever ends it, workers commit what they have
     read and are gone.
     """
 
-    def __init__(self, job: Job, count: int, method: str) -> None:
+    def __init__(self, job: Job[Item, Done], count: int, method: str) -> None:
         self._job = job
         self._count = count
         self._method = method
-        self._workers: list[_Process] = []
+        self._workers: list[_Process[Item, Done]] = []
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Processes[Item, Done]:
         return self
 
     def __exit__(
@@ -206,17 +299,17 @@ class Processes:
         for worker in self._workers:
             worker.join(deadline)
 
-    def run(self, tasks: Tasks, done: Callable[[Outcome], object]) -> None:
+    def run(self, tasks: Tasks[Item], done: Callable[[Done], object]) -> None:
         """Hand out all tasks; ``done`` is called with the outcome of each, as they come."""
         pace = Pace()
-        idle: list[_Process] = []
+        idle: list[_Process[Item, Done]] = []
         while True:
             while idle or len(self._workers) < self._count:
                 task = tasks.take(pace.count)
-                if not task:
+                if not len(task):
                     break
                 (idle.pop() if idle else self._start()).give(task)
-            busy = {worker.connection: worker for worker in self._workers if worker.task}
+            busy = {worker.connection: worker for worker in self._workers if len(worker.task)}
             if not busy:
                 return
             for connection in wait(list(busy)):
@@ -228,7 +321,7 @@ class Processes:
                     pace.took(count, outcome.seconds)
                     idle.append(worker)
 
-    def _start(self) -> _Process:
+    def _start(self) -> _Process[Item, Done]:
         worker = _Process(self._job, self._method)
         self._workers.append(worker)
         return worker
