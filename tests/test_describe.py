@@ -71,7 +71,7 @@ def test_numbers_are_described_as_pandas_does(given_: tuple[str, list[Any]]) -> 
         assert (found.least, found.mean, found.quantiles, found.histogram) == (None,) * 4
         return
     assert (found.least, found.greatest) == (frame.min(), frame.max())
-    scale = max(abs(frame.min()), abs(frame.max()), 1.0)
+    scale = max(abs(float(frame.min())), abs(float(frame.max())), 1.0)
     assert found.mean == pytest.approx(frame.astype(float).mean(), abs=1e-9 * scale)
     if len(here) > 1:
         assert found.std == pytest.approx(frame.astype(float).std(), rel=1e-6, abs=1e-9 * scale)

@@ -9,12 +9,16 @@ import pytest
 from benchmarks import views
 
 
-def test_a_small_run_prints_every_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_run_prints_every_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("where, 1 in 4,000, a scan", "shuffle", "split")
+    monkeypatch.setattr(views, "CALLS", {name: views.CALLS[name] for name in chosen})
     assert views.main(["--folder", str(tmp_path), "--count", "500", "--rounds", "1"]) == 0
     output = capsys.readouterr().out
     for name in views.CALLS:
         assert f"| {name} " in output
-    assert output.count("[400, 50, 50]") >= 2
+    assert "[400, 50, 50]" in output
     assert list(tmp_path.iterdir()) == []
 
 
