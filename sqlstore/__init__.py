@@ -12,9 +12,11 @@ read exactly the records they chose.
 """
 
 from sqlstore.concat import ConcatView, concat
+from sqlstore.copies import Snapshot
 from sqlstore.create import create
 from sqlstore.describe.description import Description
 from sqlstore.describe.summaries import ColumnSummary, FieldSummary, Histogram, Sizes
+from sqlstore.diff import Diff
 from sqlstore.errors import (
     ChecksumError,
     CommitOutcomeUnknownError,
@@ -41,6 +43,8 @@ from sqlstore.errors import (
     ReadOnlyError,
     RecordNotFoundError,
     SchemaError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
     SplitError,
     SqlstoreError,
     StaleViewError,
@@ -92,6 +96,7 @@ __all__ = [
     "CorruptStoreError",
     "DecodeError",
     "Description",
+    "Diff",
     "DifferentStoresError",
     "DuplicateKeyError",
     "EncodeError",
@@ -126,6 +131,9 @@ __all__ = [
     "Schema",
     "SchemaError",
     "Sizes",
+    "Snapshot",
+    "SnapshotExistsError",
+    "SnapshotNotFoundError",
     "SplitError",
     "SqlstoreError",
     "StaleViewError",

@@ -236,6 +236,8 @@ class Attached:
 
     def check_writable(self) -> None:
         """Raise unless commits can be made from here."""
+        if self.how.snapshot is not None:
+            raise ReadOnlyError(f"snapshot {self.how.snapshot.name!r} of {self.root} never changes")
         if self.how.mode != "a":
             raise ReadOnlyError(
                 f'{self.root} is open for reading; open it with mode="a" to append or edit'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -56,10 +57,20 @@ class CacheKeeper:
         Reads the log.
     is_of
         What the store is.
+    snapshot
+        The commit that is shown, if the index is the copy of a snapshot; None for the present.
     """
 
-    def __init__(self, root: Path, index: Index, reader: ChunkReader, is_of: Identity) -> None:
+    def __init__(
+        self,
+        root: Path,
+        index: Index,
+        reader: ChunkReader,
+        is_of: Identity,
+        snapshot: uuid.UUID | None = None,
+    ) -> None:
         self._root = root
+        self._snapshot = snapshot
         self._index = index
         self._reader = reader
         self._is_of = is_of
@@ -84,7 +95,8 @@ class CacheKeeper:
             There is no place for a cache.
         """
         generation = records.store(self._index).generation
-        shared, own = folder.shared(self._root), folder.own(self._root, self._is_of.store)
+        shared = self._shared()
+        own = [self._inside(place) for place in folder.own(self._root, self._is_of.store)]
         for place in (shared, *own):
             found = self._usable(place, generation)
             if found is not None and found.commit >= last.number:
@@ -92,7 +104,7 @@ class CacheKeeper:
         refused: StorageError | StoreBusyError | None = None
         writable = [shared] if folder.is_ours(self._root) else []
         makers: list[Callable[[], Path]] = [partial(Path, place) for place in (*writable, *own)]
-        makers.append(partial(folder.temporary, self._root, self._is_of.store))
+        makers.append(lambda: self._inside(folder.temporary(self._root, self._is_of.store)))
         for make in makers:
             try:
                 place = make()
@@ -106,9 +118,15 @@ class CacheKeeper:
             "XDG_CACHE_HOME"
         ) from refused
 
+    def _shared(self) -> Path:
+        return self._inside(folder.shared(self._root))
+
+    def _inside(self, place: Path) -> Path:
+        return folder.of_snapshot(place, self._snapshot)
+
     def discard(self, damaged: Cache) -> None:
         """Never use a cache again that has turned out to be damaged."""
-        if damaged.folder == folder.shared(self._root) and not folder.is_ours(self._root):
+        if damaged.folder == self._shared() and not folder.is_ours(self._root):
             self._distrusted.add(damaged.folder)
             return
         try:
@@ -134,7 +152,7 @@ class CacheKeeper:
         """Bring the cache in the store's folder up to date, if that is ours and nobody does it."""
         if not folder.is_ours(self._root):
             return
-        place = folder.shared(self._root)
+        place = self._shared()
         with folder.locked(place, wait=False) as held:
             generation = records.store(self._index).generation
             found = self._usable(place, generation)

@@ -97,7 +97,12 @@ class Committer:
         self.usable = True
         _committers.add(self)
 
-    def commit(self, staged: Staged, acknowledge: Callable[[Trailer], None]) -> None:
+    def commit(
+        self,
+        staged: Staged,
+        acknowledge: Callable[[Trailer], None],
+        prepare: Callable[[Index, ChunkReader], None] | None = None,
+    ) -> None:
         """Make what is staged durable.
 
         Parameters
@@ -106,6 +111,9 @@ class Committer:
             What is committed.
         acknowledge
             Called with the commit once it is durable, before an interrupt can come between.
+        prepare
+            Called with index and log as of the commit before, under the writer lock; nothing is
+            committed if it raises.
 
         Raises
         ------
@@ -123,7 +131,7 @@ class Committer:
                 self._lock.acquire()
                 with deferred_interrupts():
                     try:
-                        acknowledge(self._publish(chunk, staged))
+                        acknowledge(self._publish(chunk, staged, prepare))
                         self._cache.committed(staged.count)
                     finally:
                         self._lock.release()
@@ -228,13 +236,20 @@ class Committer:
             chunk.close()
         return None
 
-    def _publish(self, chunk: ChunkWriter, staged: Staged) -> Trailer:
+    def _publish(
+        self,
+        chunk: ChunkWriter,
+        staged: Staged,
+        prepare: Callable[[Index, ChunkReader], None] | None,
+    ) -> Trailer:
         """Do steps 2 to 4, under the writer lock."""
         self._follow_rebuild()
         versions.check(self._index)  # it may have been migrated meanwhile
         thorough = self._is_first or bool(self._to_seal)
         self._settle(thorough=thorough, own=chunk.name if self._is_as_left(chunk) else None)
         self._is_first = False
+        if prepare is not None:
+            prepare(self._index, self._reader)
         with self._index.transaction():
             trailer = self._insert(chunk, staged)
             self._lock.name_pending(Pending(chunk.name, trailer.table_end, trailer.number))

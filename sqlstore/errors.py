@@ -26,6 +26,8 @@
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
     ├── SubsetExistsError        (ValueError)         a subset of this name is there already
+    ├── SnapshotNotFoundError    (LookupError)        no snapshot of this name
+    ├── SnapshotExistsError      (ValueError)         a snapshot of this name is there already
     ├── ItemError                                     a function of yours failed at an item
     ├── StaleViewError                                a pickled view's ids are not kept any more
     ├── VersionError                                  store and library do not fit together
@@ -79,6 +81,8 @@ __all__ = [
     "ReadOnlyError",
     "RecordNotFoundError",
     "SchemaError",
+    "SnapshotExistsError",
+    "SnapshotNotFoundError",
     "SplitError",
     "SqlstoreError",
     "StaleViewError",
@@ -230,6 +234,14 @@ class SubsetNotFoundError(SqlstoreError, LookupError):
 
 class SubsetExistsError(SqlstoreError, ValueError):
     """A subset of this name is there already."""
+
+
+class SnapshotNotFoundError(SqlstoreError, LookupError):
+    """No snapshot has this name."""
+
+
+class SnapshotExistsError(SqlstoreError, ValueError):
+    """A snapshot of this name is there already, or of one that file systems take for the same."""
 
 
 class ItemError(SqlstoreError):

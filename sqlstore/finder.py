@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import identity, recover
+from sqlstore import copies, identity, recover
 from sqlstore.caches import CacheKeeper
+from sqlstore.copies import Snapshot
 from sqlstore.errors import (
     CorruptChunkError,
     CorruptIndexError,
@@ -21,6 +22,7 @@ from sqlstore.errors import (
     StoreNotFoundError,
 )
 from sqlstore.index import records, subsets, versions
+from sqlstore.index.engine import Index
 from sqlstore.index.plan import Plan
 from sqlstore.index.query import Queries
 from sqlstore.index.records import CommitRow
@@ -62,18 +64,28 @@ class Finder:
     """
 
     def __init__(self, how: Opening) -> None:
-        root = how.root
-        check_still_there(root)
+        self._how = how
         self._seen_records = 0
+        check_still_there(how.root)
         with contextlib.ExitStack() as opened:
-            index = recover.open_index_to_read(root, mapped=how.io == "mmap")
-            self._index = opened.enter_context(contextlib.closing(index))
-            reader = opened.enter_context(contextlib.closing(ChunkReader(root)))
-            self._reader = reader
-            versions.check(self._index)
-            recover.refuse_behind(self._index, reader)
+            self._reader = opened.enter_context(contextlib.closing(ChunkReader(how.root)))
+            self._index = opened.enter_context(contextlib.closing(self._opened()))
             self._know()
             opened.pop_all()
+
+    def _opened(self) -> Index:
+        """Return the index, or the copy of it that a snapshot is."""
+        root, mapped = self._how.root, self._how.io == "mmap"
+        if self._how.snapshot is not None:
+            return copies.open_to_read(root, self._how.snapshot, mapped=mapped)
+        index = recover.open_index_to_read(root, mapped=mapped)
+        try:
+            versions.check(index)
+            recover.refuse_behind(index, self._reader)
+        except BaseException:
+            index.close()
+            raise
+        return index
 
     @property
     def schema(self) -> Schema:
@@ -88,7 +100,9 @@ class Finder:
     def _know(self) -> None:
         """Learn what the store is, and set up what depends on that."""
         self.identity = self._identity()
-        self.caches = CacheKeeper(self._index.path.parent, self._index, self._reader, self.identity)
+        how = self._how
+        shown = None if how.snapshot is None else how.snapshot.commit_uuid
+        self.caches = CacheKeeper(how.root, self._index, self._reader, self.identity, shown)
         self._queries = Queries(self._index, self.schema, self._seen_records)
         self.__dict__.pop("expressions", None)
 
@@ -99,8 +113,13 @@ class Finder:
             return identity.as_index_says(self._index)
 
     def follow_rebuild(self) -> None:
-        """Open the index that a rebuild has put in the place of the one that is open."""
-        check_still_there(self._index.path.parent)
+        """Open the index that a rebuild has put in the place of the one that is open.
+
+        A copy that is open shows the same commit for ever, whatever becomes of its file.
+        """
+        check_still_there(self._how.root)
+        if self._how.snapshot is not None:
+            return
         with self._index.mutex:
             if self._index.is_replaced():
                 self._index.reopen()
@@ -272,7 +291,7 @@ class Finder:
     def _senseless(self) -> CorruptIndexError:
         return CorruptIndexError(
             f"{self._index.path} finds records that were never committed, or one twice; "
-            f"run `sqlstore rebuild {self._index.path.parent}`"
+            f"run `sqlstore rebuild {self._how.root}`"
         )
 
     def sql(
@@ -292,6 +311,10 @@ class Finder:
     def members(self, number: int) -> Ids:
         """Return the members that the index has of a subset, in order."""
         return np.array(subsets.members(self._index, number), np.int64)
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Return the snapshots that there are, by name, in the order in which they were taken."""
+        return copies.known(self._index, self._reader)
 
     def id_of_key(self, value: object) -> int | None:
         """Return the id of the record with this key, or None."""

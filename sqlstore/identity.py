@@ -73,7 +73,7 @@ def of_index(index: Index, reader: ChunkReader) -> Identity:
     row = records.commit(index, version or 1)
     if row is None:
         raise CorruptIndexError(
-            f"{index.path} lacks commit {version or 1}; run `sqlstore rebuild {index.path.parent}`"
+            f"{index.path} lacks commit {version or 1}; run `sqlstore rebuild {index.root}`"
         )
     name, trailer = trailer_of(index, reader, row)
     is_first = trailer.previous == NO_COMMIT
@@ -136,5 +136,5 @@ def _identity(reader: ChunkReader, name: str, trailer: Trailer, store: uuid.UUID
 def _not_this_commit(index: Index, row: records.CommitRow) -> CorruptIndexError:
     return CorruptIndexError(
         f"{index.path} places commit {row.number} where the log has another; "
-        f"run `sqlstore rebuild {index.path.parent}`"
+        f"run `sqlstore rebuild {index.root}`"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast
 
+from sqlstore.copies import Snapshot
 from sqlstore.encodings import Encodings
 from sqlstore.log import mounts
 from sqlstore.log.segment import NO_COMMIT
@@ -33,6 +34,8 @@ class Opening:
         Those that the store's fields may have.
     mode
         ``"r"`` to read, ``"a"`` to append and to edit as well.
+    snapshot
+        The snapshot that is seen; None for the present.
     """
 
     root: Path
@@ -40,6 +43,7 @@ class Opening:
     verify: Verify
     encodings: Encodings
     mode: Mode
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,14 @@ class Seen:
 NOTHING_SEEN: Final = Seen(0, NO_COMMIT, 0, 0, 0)
 
 
-def opening(root: Path, io: str | None, verify: str, encodings: Encodings, mode: Mode) -> Opening:
+def opening(
+    root: Path,
+    io: str | None,
+    verify: str,
+    encodings: Encodings,
+    mode: Mode,
+    snapshot: Snapshot | None = None,
+) -> Opening:
     """Return how to open a store; without ``io``, as fits the file system that it lies on.
 
     Raises
@@ -80,4 +91,4 @@ def opening(root: Path, io: str | None, verify: str, encodings: Encodings, mode:
         raise ValueError(f"io is one of {', '.join(_IO)}, not {io!r}")
     if verify not in VERIFY:
         raise ValueError(f"verify is one of {', '.join(VERIFY)}, not {verify!r}")
-    return Opening(root, cast("Io", io), cast("Verify", verify), encodings, mode)
+    return Opening(root, cast("Io", io), cast("Verify", verify), encodings, mode, snapshot)

@@ -28,7 +28,7 @@ from sqlstore.index import subsets as index_subsets
 from sqlstore.index.engine import Index
 from sqlstore.index.subsets import SubsetRow
 from sqlstore.limits import FORMAT_VERSION
-from sqlstore.log import dictionary, edits, subsets, table
+from sqlstore.log import dictionary, edits, snapshots, subsets, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import Edit
@@ -294,6 +294,8 @@ def _insert_rows(
             insert_dictionary(index, dictionary.parse(batch, trailer, name))
         case CommitKind.SAVE_SUBSET | CommitKind.DROP_SUBSET:
             change_subsets(index, trailer, *subsets.parse(batch, trailer, name))
+        case CommitKind.SNAPSHOT | CommitKind.DROP_SNAPSHOT:
+            snapshots.parse(batch, trailer, name)  # no rows, but it must be one
         case _:
             before, (schema, _) = schema, table.parse_schema(batch, trailer, name)
             alter.change(index, before, schema)

@@ -22,10 +22,11 @@ from sqlstore.errors import (
 )
 from sqlstore.index import alter, changes, records
 from sqlstore.index.engine import Index
-from sqlstore.log import dictionary, edits, subsets
+from sqlstore.log import dictionary, edits, snapshots, subsets
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import Edit
 from sqlstore.log.segment import TRAILER_SIZE, CommitKind, Trailer, align
+from sqlstore.log.snapshots import Titled
 from sqlstore.log.subsets import Described
 from sqlstore.log.table import Values, build_append, build_schema
 from sqlstore.schema import Schema
@@ -124,7 +125,7 @@ class StagedAppend(Staged):
         if "records.id" in str(error) or "blobs." in str(error):
             return CorruptIndexError(
                 f"the index has rows of records that were never committed ({error}); "
-                f"run `sqlstore rebuild {index.path.parent}`"
+                f"run `sqlstore rebuild {index.root}`"
             )
         return SchemaError(f"the store does not allow these records: {error}")
 
@@ -307,8 +308,30 @@ class StagedSubset(Staged):
                 f"there is a subset {self._described.name!r} already; drop it, or take another name"
             )
         return CorruptIndexError(
-            f"the index does not allow a subset ({error}); "
-            f"run `sqlstore rebuild {index.path.parent}`"
+            f"the index does not allow a subset ({error}); run `sqlstore rebuild {index.root}`"
+        )
+
+
+class StagedSnapshot(Staged):
+    """A snapshot to be taken, or to be dropped."""
+
+    skippable = True  # who does not know snapshots can read the store as it is now
+
+    def __init__(self, kind: CommitKind, titled: Titled) -> None:
+        self.kind = kind
+        self.table = snapshots.build(titled)
+
+    def lay_out(self, start: int) -> None:
+        """Take its place in a chunk, from an offset on."""
+        self.bodies_end = start
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
+        """Insert nothing: the commit itself says all."""
+
+    def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
+        """Return that the index is damaged."""
+        return CorruptIndexError(
+            f"the index does not allow a commit ({error}); run `sqlstore rebuild {index.root}`"
         )
 
 
@@ -358,8 +381,7 @@ class StagedDictionary(Staged):
         if "dictionaries." in str(error):
             return NumberTakenError(f"{index.path} has dictionary {self._number} already")
         return CorruptIndexError(
-            f"the index does not allow a commit ({error}); "
-            f"run `sqlstore rebuild {index.path.parent}`"
+            f"the index does not allow a commit ({error}); run `sqlstore rebuild {index.root}`"
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import limits, pickling
+from sqlstore import copies, limits, pickling
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import (
     ReadOnlyError,
@@ -88,7 +88,9 @@ class Store(StoreEdits):
     def __repr__(self) -> str:
         n = 0 if self._closed else len(self)
         state = "closed" if self._closed else f"{n} record{'' if n == 1 else 's'}"
-        return f"<sqlstore.Store {str(self.path)!r}: {state}>"
+        snapshot = self._source.how.snapshot
+        seen = "" if snapshot is None else f" at {snapshot.name!r}"
+        return f"<sqlstore.Store {str(self.path)!r}{seen}: {state}>"
 
     @property
     def schema(self) -> Schema:
@@ -260,6 +262,7 @@ def open(
     path: StrPath,
     mode: Literal["r", "a"] = "r",
     *,
+    snapshot: str | None = None,
     io: Io | None = None,
     verify: Verify = "once",
     encodings: Mapping[str, OwnEncoding] | None = None,
@@ -274,6 +277,9 @@ def open(
     mode
         ``"r"`` to read: nothing in the folder is written but its ``cache``, and what a crashed
         writer left is rolled back. ``"a"`` to append and to edit as well.
+    snapshot
+        The name of a snapshot: the store is seen as it was when that was taken, and can only be
+        read. It has a cache of its own, inside that of the store.
     io
         How chunks are read. ``"mmap"`` maps them, which is fastest; a chunk file that is cut short
         while it is mapped ends the process. ``"pread"`` reads what is asked for, with a bounded
@@ -293,17 +299,19 @@ def open(
     ------
     StoreNotFoundError
         There is nothing at this path.
+    SnapshotNotFoundError
+        The store has no snapshot of this name.
     NotAStoreError
         What is there is not a store.
     ReadOnlyError
-        It is to be appended to, and the system says that it cannot be written.
+        It is to be appended to, and is a snapshot, or the system says that it cannot be written.
     MigrationRequiredError, StoreTooNewError
         Another version of sqlstore is needed.
     """
     if mode not in ("r", "a"):
         raise ValueError(f'mode is "r" or "a", not {mode!r}')
     own = Encodings(encodings, allow_pickle=allow_pickle)
-    return opened(Path(path).absolute(), mode, own, io, verify)
+    return opened(Path(path).absolute(), mode, own, io, verify, snapshot)
 
 
 def opened(
@@ -312,12 +320,16 @@ def opened(
     encodings: Encodings,
     io: Io | None = None,
     verify: Verify = "once",
+    snapshot: str | None = None,
 ) -> Store:
     """Return the store in a folder; `open` describes the parameters."""
     files.check_has_chunks(root)
+    if mode == "a" and snapshot is not None:
+        raise ReadOnlyError(f'a snapshot never changes: open {snapshot!r} with mode="r"')
     if mode == "a":
         _check_writable(root)
-    return Store(Source.open(opening(root, io, verify, encodings, mode)))
+    seen = None if snapshot is None else copies.find(root, snapshot)
+    return Store(Source.open(opening(root, io, verify, encodings, mode, seen)))
 
 
 def _check_writable(root: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from sqlstore import computing, edits, subsets
+from sqlstore import computing, diff, edits, snapshots, subsets
 from sqlstore import upsert as upserts
 from sqlstore.columnar import is_tabular
+from sqlstore.copies import Snapshot
+from sqlstore.diff import Diff
 from sqlstore.duplicates import duplicates
 from sqlstore.log.segment import CommitKind
 from sqlstore.processes import StartMethod
@@ -203,3 +205,63 @@ class StoreEdits(View):
             There is none of that name.
         """
         subsets.drop(self._source, name)
+
+    def snapshot(self, name: str, *, note: str | None = None) -> None:
+        """Take a snapshot of the store as it is now, with all that others have committed.
+
+        ``sqlstore.open(path, snapshot=name)`` shows this state from then on, whatever comes later.
+
+        Parameters
+        ----------
+        name
+            Of up to 128 bytes, such that a file can have it on every system: printable text without
+            slashes, backslashes and ``: * ? " < > |``, without a dot or space at either end.
+            Case is ignored.
+        note
+            What to say of it.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading.
+        SnapshotExistsError
+            There is a snapshot of that name.
+        SchemaError
+            It is no such name.
+        """
+        snapshots.take(self._source, name, note)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return what is known of every snapshot, in the order in which they were taken."""
+        return snapshots.listed(self._source)
+
+    def drop_snapshot(self, name: str) -> None:
+        """Forget a snapshot, and remove its copy of the index; records are not touched.
+
+        Who has it open can go on reading.
+
+        Raises
+        ------
+        SnapshotNotFoundError
+            There is none of that name.
+        """
+        snapshots.drop(self._source, name)
+
+    def diff(self, before: str, after: str | None = None) -> Diff:
+        """Return what differs between two snapshots, or between one and the store as seen here.
+
+        No field is read: metadata is compared value by value, and of fields the checksums.
+
+        Parameters
+        ----------
+        before
+            The name of a snapshot.
+        after
+            The name of another one; this store by default.
+
+        Raises
+        ------
+        SnapshotNotFoundError
+            There is none of that name.
+        """
+        return diff.between(self._source, before, after)

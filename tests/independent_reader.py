@@ -40,6 +40,7 @@ def read(root: Path) -> dict[str, Any]:
         "rows": {},
         "dictionaries": {},
         "subsets": {},
+        "snapshots": {},
     }
     number, previous, record = 1, bytes(16), 0
     for commit in commits:
@@ -74,7 +75,7 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
     require(
-        kind in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15) or commit["flags"] & 1 == 1,
+        kind in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 20) or commit["flags"] & 1 == 1,
         f"commit {number} is of an unknown kind",
     )
     if kind in (1, 6, 7, 8, 11, 12):
@@ -96,6 +97,12 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
         store["subsets"].pop(said["name"], None)
         if kind == 14:
             store["subsets"][said["name"]] = said | {"records": batch["record"].to_pylist()}
+    elif kind in (16, 20):
+        (batch,) = pa.ipc.open_stream(table)
+        said = json.loads(batch.schema.metadata[b"sqlstore"])
+        store["snapshots"].pop(said["name"], None)
+        if kind == 16:
+            store["snapshots"][said["name"]] = said | {"commit": number - 1}
     elif kind == 13:
         (batch,) = pa.ipc.open_stream(table)
         (row,) = batch.to_pylist()

@@ -30,7 +30,12 @@ from sqlstore.cli import main
 ROOT = Path(sqlstore.__file__).parent.parent
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-COMMANDS = ("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate", "export")
+SNAPSHOT_COMMANDS = ("snapshot", "snapshots", "diff", "drop-snapshot")  # see test_cli_snapshots.py
+COMMANDS = (
+    *("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate"),
+    *SNAPSHOT_COMMANDS,
+    "export",
+)
 FOLDER_COMMANDS = ("import-folder", "export-folder")  # their tests are in test_export_folder.py
 RECORDS: list[dict[str, Any]] = [
     {
@@ -613,7 +618,8 @@ sys.exit(code)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_when_there_is_no_store(run: Run, tmp_path: Path, command: str) -> None:
-    more = {"sql": ["SELECT 1"], "export": ["out.csv"]}.get(command, [])
+    named = {one: ["v1"] for one in SNAPSHOT_COMMANDS if one != "snapshots"}
+    more = {"sql": ["SELECT 1"], "export": ["out.csv"], **named}.get(command, [])
     result = run(command, "nowhere", *more)
     assert result == (2, "", f"sqlstore: error: there is no store at {tmp_path / 'nowhere'}\n")
     Path("folder").mkdir()
@@ -792,6 +798,7 @@ def stable(text: str) -> str:
     """Return output without what depends on the day and on versions of other software."""
     text = re.sub(r"^(created|format|sqlstore|SQLite)   *\d.*$", r"\1 ...", text, flags=re.M)
     text = re.sub(r'("n_bytes"|"bytes"|"before"|"after"): [^,\n]+', r"\1: ...", text)
+    text = re.sub(r"[\d-]{10} [\d:]{8}\+00:00", "(time)", text)
     text = re.sub(r"revision \d+", "revision ...", text)
     return re.sub(r"[\d,]+ bytes( \([\d.]+ .iB\))?", "... bytes", text)
 

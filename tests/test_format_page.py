@@ -20,7 +20,7 @@ import sqlstore
 from sqlstore import Column, compression, encodings, limits
 from sqlstore.columns import column_type
 from sqlstore.index.engine import APPLICATION_ID
-from sqlstore.log import edits, segment, subsets
+from sqlstore.log import edits, segment, snapshots, subsets
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
 from sqlstore.log.table import VALUE_TYPE, build_schema
@@ -134,6 +134,8 @@ def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:
     assert list(VALUE_TYPE) == list(described("Of an append"))
     described_subset = {bare(row[0]) for row in table_rows("Of a subset")}
     assert described_subset == set(subsets.Described.__slots__)
+    described_snapshot = {bare(row[0]) for row in table_rows("Of a snapshot")}
+    assert described_snapshot == set(snapshots.Titled.__slots__)
     assert all(field.nullable for field in appended)
     assert appended.metadata is None
 

@@ -255,6 +255,28 @@ def test_the_backup_can_be_put_back(
         assert store.verify()
 
 
+def test_an_upgrade_brings_up_snapshots_as_well(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlstore.open(root, "a") as store:
+        store.snapshot("v1")
+        store.snapshot("v2")
+    copies = [root / "snapshots" / f"{name}.sqlite" for name in ("v1", "v2")]
+    with (
+        sqlstore.open(root, snapshot="v1") as reading,
+        revision(monkeypatch, write_revision(tmp_path / "migrations", ADD)),
+    ):
+        monkeypatch.setattr(versions, "OLDEST_READABLE", NEW)
+        with pytest.raises(MigrationRequiredError, match=f"sqlstore migrate {root}`"):
+            sqlstore.open(root, snapshot="v1")
+        sqlstore.migrate(root)
+        assert {query(copy, "SELECT * FROM alembic_version")[0][0] for copy in copies} == {NEW}
+        assert len(list((root / "snapshots").iterdir())) == 2
+        for opened in (reading, sqlstore.open(root, snapshot="v2")):
+            with opened:
+                assert make_store.differences(opened) == []
+
+
 RECREATE: Final = """
     with op.batch_alter_table({table!r}, recreate="always") as batch:
         batch.add_column(sa.Column("more", sa.TEXT))

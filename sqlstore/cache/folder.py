@@ -22,6 +22,7 @@ from sqlstore.errors import StorageError
 from sqlstore.log import files
 
 CACHE_NAME: Final = "cache"
+SNAPSHOTS_NAME: Final = "snapshots"
 _HALF_WRITTEN: Final = re.compile(r"manifest\.json\.[0-9a-f]{8}\.new")
 _LOCK: Final = "lock"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there
@@ -33,6 +34,14 @@ _IN_USE: Final = "in-use"
 def shared(root: Path) -> Path:
     """Return the cache folder inside a store, which all who may write there keep up."""
     return root / CACHE_NAME
+
+
+def of_snapshot(cache: Path, commit: uuid.UUID | None) -> Path:
+    """Return the folder, inside that of the store, for the snapshot that shows a commit.
+
+    Named by that, because a name may be given to another snapshot; without one, that of the store.
+    """
+    return cache if commit is None else cache / SNAPSHOTS_NAME / str(commit)
 
 
 def is_ours(root: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, describe, export, folders
+from sqlstore.cli import commands, describe, export, folders, snapshots
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         "bring the index of an older store up to date",
         "A copy of the index as it was is kept beside it.",
     )
+    _add_snapshots(add)
     _add_export(add)
     _add_import_folder(add)
     _add_export_folder(add)
@@ -146,6 +147,31 @@ def _add_describe(add: _Commands) -> None:
     command.add_argument(
         "--plot", type=Path, metavar="FILE", help="also draw it, to a file such as birds.png"
     )
+
+
+def _add_snapshots(add: _Commands) -> None:
+    command = add.add(
+        "snapshot",
+        snapshots.snapshot,
+        "keep the store as it is now under a name",
+        "`sqlstore.open` shows it with `snapshot=NAME`, whatever comes later.",
+    )
+    _add_name(command)
+    command.add_argument("--note", metavar="TEXT", help="what to say of it")
+    add.add("snapshots", snapshots.snapshots, "the snapshots that there are")
+    command = add.add(
+        "diff", snapshots.diff, "what differs between two snapshots, or between one and now"
+    )
+    command.add_argument("before", metavar="A", help="the name of a snapshot")
+    command.add_argument("after", metavar="B", nargs="?", help="that of another; by default, now")
+    command = add.add(
+        "drop-snapshot", snapshots.drop_snapshot, "forget a snapshot", "Records are not touched."
+    )
+    _add_name(command)
+
+
+def _add_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="the name of the snapshot")
 
 
 def _add_export(add: _Commands) -> None:

@@ -43,7 +43,7 @@ def create(index: Index, schema: Schema, row: records.StoreRow) -> None:
 def drop_key(index: Index, schema: Schema) -> None:
     """Let keys be there twice, until `make_key`."""
     if schema.key is not None:
-        index.run(f"DROP INDEX {_key_of(schema)}")
+        index.run(f"DROP INDEX IF EXISTS {_key_of(schema)}")
 
 
 def make_key(index: Index, schema: Schema) -> None:

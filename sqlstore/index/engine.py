@@ -74,6 +74,8 @@ class Index:
     ----------
     path
         The SQLite file.
+    root
+        The folder of the store, for messages; the one that the file lies in by default.
     write
         Whether to open it for writing. A connection for reading cannot write at all.
     create
@@ -83,9 +85,16 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, *, write: bool = False, create: bool = False, mapped: bool = False
+        self,
+        path: Path,
+        *,
+        root: Path | None = None,
+        write: bool = False,
+        create: bool = False,
+        mapped: bool = False,
     ) -> None:
         self.path = path
+        self.root = path.parent if root is None else root
         self.write = write
         self.mutex = threading.RLock()
         self.roll_back: Callable[[], None] | None = None
@@ -98,6 +107,11 @@ class Index:
         _indexes.add(self)
         _ = self.connection
         self._create = False
+
+    @property
+    def name(self) -> str:
+        """Return the path of the file inside the folder of the store."""
+        return str(self.path.relative_to(self.root))
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -125,9 +139,7 @@ class Index:
             )
         mode = "rwc" if self._create else "rw" if self.write else "ro"
         if not self._create and not self.path.is_file():
-            raise CorruptIndexError(
-                f"{self.path} is missing; run `sqlstore rebuild {self.path.parent}`"
-            )
+            raise CorruptIndexError(f"{self.path} is missing; run `sqlstore rebuild {self.root}`")
         with self.errors():
             connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode={mode}",
@@ -279,7 +291,8 @@ class Index:
     def copy_to(self, path: Path) -> None:
         """Copy the index to another file, replacing that, in one step.
 
-        In one step because a copy in several would begin anew whenever somebody commits.
+        In one step because a copy in several would begin anew whenever somebody commits. Not inside
+        a transaction, of which SQLite would wait for the end.
         """
         path.unlink(missing_ok=True)
         with self.mutex, self.errors(), contextlib.closing(sqlite3.connect(path)) as copy:
@@ -322,7 +335,7 @@ class Index:
 
     def _damaged(self, error: Exception) -> CorruptIndexError:
         return CorruptIndexError(
-            f"{self.path} is damaged ({error}); run `sqlstore rebuild {self.path.parent}`"
+            f"{self.path} is damaged ({error}); run `sqlstore rebuild {self.root}`"
         )
 
     def close(self) -> None:

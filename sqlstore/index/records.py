@@ -234,6 +234,13 @@ def commits(index: Index, after: int = 0) -> list[CommitRow]:
     return [CommitRow(*row) for row in index.rows(sql, (after,))]
 
 
+def commits_of_kinds(index: Index, kinds: Sequence[int]) -> list[CommitRow]:
+    """Return the commits of some kinds, in order."""
+    marks = _marks(kinds)
+    sql = f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE kind IN ({marks}) ORDER BY number"
+    return [CommitRow(*row) for row in index.rows(sql, kinds)]
+
+
 def last_commit(index: Index) -> CommitRow:
     """Return the newest commit."""
     row = index.row(f"SELECT {_COMMIT_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1")

@@ -58,7 +58,7 @@ def check(index: Index) -> None:
     found = revision(index)
     if found == head():
         return
-    folder = index.path.parent
+    folder = index.root
     if found in KNOWN_REVISIONS:
         readable = KNOWN_REVISIONS.index(found) >= KNOWN_REVISIONS.index(OLDEST_READABLE)
         if index.write or not readable:

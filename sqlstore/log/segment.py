@@ -52,6 +52,7 @@ class CommitKind(enum.IntEnum):
     ADOPT = 17
     COMPACT = 18
     CHECKPOINT = 19
+    DROP_SNAPSHOT = 20
 
 
 SCHEMA_KINDS: Final = frozenset(
@@ -74,6 +75,8 @@ READABLE_KINDS: Final = SCHEMA_KINDS | {
     CommitKind.DICTIONARY,
     CommitKind.SAVE_SUBSET,
     CommitKind.DROP_SUBSET,
+    CommitKind.SNAPSHOT,
+    CommitKind.DROP_SNAPSHOT,
 }
 
 

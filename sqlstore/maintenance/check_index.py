@@ -32,7 +32,7 @@ def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
     with report.catching():
         for (line,) in index.rows("PRAGMA integrity_check(20)"):
             if line != "ok":
-                report.add(f"index.sqlite is damaged: {line}; {_ADVICE}")
+                report.add(f"{index.name} is damaged: {line}; {_ADVICE}")
     from sqlstore.index import ddl  # SQLAlchemy is imported where tables are declared
 
     with report.catching():
@@ -43,13 +43,13 @@ def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
         }
         expected = ddl.objects(schema)
         for name in sorted(expected.keys() - found.keys()):
-            report.add(f"index.sqlite lacks {name}; {_ADVICE}")
+            report.add(f"{index.name} lacks {name}; {_ADVICE}")
         for name in sorted(found.keys() - expected.keys()):
-            message = f"index.sqlite has something that is not sqlstore's, {name}: {found[name]}"
+            message = f"{index.name} has something that is not sqlstore's, {name}: {found[name]}"
             report.add(f"{message}; {_ADVICE}")
         for name in sorted(expected.keys() & found.keys()):
             if _squeezed(found[name]) != _squeezed(expected[name]):
-                report.add(f"index.sqlite declares {name} otherwise: {found[name]}; {_ADVICE}")
+                report.add(f"{index.name} declares {name} otherwise: {found[name]}; {_ADVICE}")
 
 
 def _squeezed(sql: str) -> str:

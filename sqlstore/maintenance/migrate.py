@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sqlstore import copies
 from sqlstore.errors import MigrationError, SqlstoreError, StoreTooNewError
 from sqlstore.index import versions
 from sqlstore.index.engine import INDEX_NAME, Index
@@ -51,7 +52,7 @@ def migrate(path: StrPath) -> Migration:
     """Bring the index of a store up to the revision of this library.
 
     A copy of the index is kept beside it. The upgrade is one transaction: it happens as a whole or
-    not at all, also if the process is killed.
+    not at all, also if the process is killed. Snapshots are brought up before it, one by one.
 
     Parameters
     ----------
@@ -71,18 +72,31 @@ def migrate(path: StrPath) -> Migration:
     try:
         with lock.held(), contextlib.closing(Index(root / INDEX_NAME, write=True)) as index:
             before = versions.revision(index)
-            if before == versions.head():
-                return Migration(before, before, None)
             if before not in versions.KNOWN_REVISIONS:
                 raise StoreTooNewError(
                     f"{root} was written by a newer sqlstore (revision {before}); update sqlstore"
                 )
+            for path in copies.paths(root):
+                _upgrade_copy(path, root)
+            if before == versions.head():
+                return Migration(before, before, None)
             backup = root / f"{INDEX_NAME}.{before}.backup"
             index.copy_to(backup)
             _upgrade(index)
             return Migration(before, versions.revision(index), backup)
     finally:
         lock.close()
+
+
+def _upgrade_copy(path: Path, root: Path) -> None:
+    """Put an upgraded copy in the place of that of a snapshot, which somebody may be reading."""
+    with contextlib.closing(Index(path, root=root)) as old:
+        if versions.revision(old) == versions.head():
+            return
+        with copies.replacing(path) as temporary:
+            old.copy_to(temporary)
+            with contextlib.closing(Index(temporary, root=root, write=True)) as copy:
+                _upgrade(copy)
 
 
 def _upgrade(index: Index) -> None:

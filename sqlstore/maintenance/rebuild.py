@@ -6,11 +6,12 @@ import contextlib
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlstore import identity, replay
+from sqlstore import copies, identity, replay
+from sqlstore.copies import Snapshot
 from sqlstore.errors import (
     CorruptChunkError,
     CorruptStoreError,
@@ -30,7 +31,7 @@ from sqlstore.types import StrPath
 
 
 def rebuild(path: StrPath) -> int:
-    """Make ``index.sqlite`` anew from the chunk files, which are not changed.
+    """Make ``index.sqlite`` and all snapshots anew from the chunk files, which are not changed.
 
     Every commit in the chunks is there afterwards, with the same ids, also one that a crash kept
     from the index. The old index stays in place until the new one is complete.
@@ -58,8 +59,10 @@ def rebuild(path: StrPath) -> int:
         with lock.held():
             ordered = _whole_chain(reader)
             _refuse_to_lose(root, ordered[-1])
+            snapshots = copies.following(reader, ((one.chunk, one.trailer) for one in ordered))
             with _new_index(root) as temporary:
-                n_records = _fill(temporary, reader, ordered)
+                n_records = _fill(temporary, reader, ordered, snapshots.values())
+            copies.remove_others(root, snapshots.values())
             lock.clear_pending(ordered[-1].trailer.number)
     finally:
         reader.close()
@@ -120,41 +123,66 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
         )
 
 
-def _fill(path: Path, reader: ChunkReader, ordered: list[Link]) -> int:
-    """Write every commit into a new index; return how many records there are then."""
+def _fill(
+    path: Path, reader: ChunkReader, ordered: list[Link], snapshots: Collection[Snapshot]
+) -> int:
+    """Write every commit into a new index; return how many records there are then.
+
+    On the way, where the index is what a snapshot shows, it is copied.
+    """
     from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created, not before
 
-    first = ordered[0]
+    first, names = ordered[0], {snapshot.commit: snapshot.name for snapshot in snapshots}
     is_of = identity.of_link(reader, first)
     index = replay.create_index(path, is_of, first, reader.header(first.chunk).chunk)
     try:
-        with index.transaction():
-            schema = is_of.schema
-            # A key may have been free in the index only, by what another tool did there: `absorb`
-            # has committed that later than the record that has taken the key.
-            ddl.drop_key(index, schema)
-            for link in progress(ordered[1:], "rebuild", "commits"):
-                schema = replay.insert_from_log(
-                    index, schema, reader, link.chunk, link.trailer, sealed=False
-                )
-            _make_key(index, schema)
-            index.commit()
+        schema = is_of.schema
+        for run in _runs(progress(ordered, "rebuild", "commits"), names):
+            with index.transaction():
+                # A key may have been free in the index only, by what another tool did there:
+                # `absorb` has committed that later than the record that has taken the key.
+                ddl.drop_key(index, schema)
+                for link in run:
+                    if link is not first:
+                        schema = replay.insert_from_log(
+                            index, schema, reader, link.chunk, link.trailer, sealed=False
+                        )
+                _make_key(index, schema, is_last=run[-1] is ordered[-1])
+                index.commit()
+            name = names.get(run[-1].trailer.number)
+            if name is not None:
+                copies.put(index, path.parent, name)
         return records.count(index)
     finally:
         index.close()
 
 
-def _make_key(index: Index, schema: Schema) -> None:
+def _make_key(index: Index, schema: Schema, *, is_last: bool) -> None:
+    """Make keys unique again; before the last commit they may not be, and then stay as they are."""
     from sqlstore.index import ddl  # as above
 
     try:
         ddl.make_key(index, schema)
     except sqlite3.IntegrityError as error:
+        if not is_last:
+            return
         raise CorruptStoreError(
             f"two records in the chunks have one key ({error}): another tool has changed the index "
             "between their commits; `sqlstore absorb` takes that into the log, while the index is "
             "still there"
         ) from error
+
+
+def _runs(links: Iterable[Link], ends: Container[int]) -> Iterator[list[Link]]:
+    """Return commits in runs, of which each but the last ends with one of some numbers."""
+    run: list[Link] = []
+    for link in links:
+        run.append(link)
+        if link.trailer.number in ends:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sqlstore import identity, recover, replay
+from sqlstore import copies, identity, recover, replay
+from sqlstore.copies import Snapshot
 from sqlstore.errors import CorruptStoreError, SqlstoreError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
 from sqlstore.index.subsets import SubsetRow
-from sqlstore.log import chain, edits, files, subsets
+from sqlstore.log import chain, edits, files, snapshots, subsets
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit, Edited
@@ -27,7 +28,7 @@ from sqlstore.log.segment import (
     check_readable,
     span,
 )
-from sqlstore.maintenance import check_index, check_log
+from sqlstore.maintenance import check_index, check_log, check_snapshots
 from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
@@ -85,6 +86,7 @@ class _Check:
         self._dictionaries = check_log.FoundDictionaries()
         self._places: list[DictionaryPlace] = []
         self._subsets: dict[str, tuple[SubsetRow, Ids]] = {}
+        self._snapshots: dict[str, Snapshot] = {}
 
     def run(self) -> None:
         if self._index is not None:
@@ -112,6 +114,14 @@ class _Check:
             check_index.check_dictionaries(self._index, self._places, last, self._report)
             check_index.check_subsets(self._index, self._subsets, last, self._report)
             check_index.check_no_more(self._index, is_of.schema, self._report)
+        check_snapshots.check_snapshots(
+            self._root,
+            self._reader,
+            self._index,
+            self._snapshots.values(),
+            {link.trailer.number: replay.commit_row(link.trailer) for link in ordered},
+            self._report,
+        )
 
     def _links(self) -> Iterator[Link]:
         """Walk every chunk, and say what is missing, foreign or left over."""
@@ -260,6 +270,8 @@ class _Check:
                 identity.of_link(self._reader, link)
             elif trailer.kind in (CommitKind.SAVE_SUBSET, CommitKind.DROP_SUBSET):
                 self._check_subset(link)
+            elif trailer.kind in copies.KINDS:
+                self._take_snapshot(link)
             elif check_readable(trailer, link.chunk):
                 batch = check_log.check_values(
                     self._reader, schema, link, self._dictionaries, self._report
@@ -276,6 +288,11 @@ class _Check:
             self._subsets.pop(described.name, None)
         else:
             self._subsets[described.name] = replay.subset_row(link.trailer, described, ids), ids
+
+    def _take_snapshot(self, link: Link) -> None:
+        batch = self._reader.table(link.chunk, link.trailer)
+        titled = snapshots.parse(batch, link.trailer, link.chunk)
+        copies.apply(self._snapshots, link.trailer, titled)
 
     def _check_dictionary(self, link: Link) -> None:
         place = check_log.check_dictionary(self._reader, link, self._dictionaries, self._report)
