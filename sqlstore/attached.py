@@ -126,9 +126,10 @@ class Attached:
     def ids(self) -> range | Ids:
         """Return the ids of all records that are visible."""
         if len(self._ids) + len(self.deleted) != self.next_record:
-            self._ids = range(self.next_record)
+            ids: range | Ids = range(self.next_record)
             if len(self.deleted):
-                self._ids = np.delete(as_array(self._ids), self.deleted)
+                ids = np.delete(as_array(ids), self.deleted)
+            self._ids = ids  # in one step, as other threads ask as well
         return self._ids
 
     def refresh(self, up_to: int | None = None) -> None:

@@ -17,6 +17,7 @@ from sqlstore.errors import (
     CorruptCacheError,
     CorruptIndexError,
     CorruptStoreError,
+    SqlstoreError,
     StorageError,
     StoreBusyError,
 )
@@ -101,7 +102,7 @@ class CacheKeeper:
             found = self._usable(place, generation)
             if found is not None and found.commit >= last.number:
                 return self._checked(Cache(place, found), last)
-        refused: StorageError | StoreBusyError | None = None
+        refused: SqlstoreError | None = None
         writable = [shared] if folder.is_ours(self._root) else []
         makers: list[Callable[[], Path]] = [partial(Path, place) for place in (*writable, *own)]
         makers.append(lambda: self._inside(folder.temporary(self._root, self._is_of.store)))
@@ -111,8 +112,8 @@ class CacheKeeper:
                 with folder.locked(place, wait=True):
                     found = self._filled(place, generation)
                 return self._checked(Cache(place, found), last)
-            except (StorageError, StoreBusyError) as error:
-                refused = error
+            except (StorageError, StoreBusyError, CorruptCacheError) as error:
+                refused = error  # or somebody takes away what is being written
         raise StorageError(
             f"there is no place for the cache of {self._root}; make one writable, or set "
             "XDG_CACHE_HOME"

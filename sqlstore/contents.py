@@ -87,10 +87,9 @@ class Contents(Selection[S_co]):
         found: dict[str, Any] = {ID: record} if self._gives_id else {}
         for field in self._fields:
             found[field.name] = value(source, record, field)
-        if self._columns:
-            metadata = source.metadata(range(record, record + 1), self._columns)
-            for column, (array,) in zip(self._columns, metadata, strict=True):
-                (found[column.name],) = column.kind.to_python(array)
+        metadata = source.metadata(range(record, record + 1), self._columns)
+        for column, (array,) in zip(self._columns, metadata, strict=True):
+            (found[column.name],) = column.kind.to_python(array)
         return found
 
     def _fetch(self, ids: Sequence[int]) -> list[dict[str, Any]]:

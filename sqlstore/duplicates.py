@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlstore import limits
 from sqlstore.arrow import int64_array
 from sqlstore.cache.locations import ABSENT, COMPRESSION, CRC
+from sqlstore.portions import runs
 from sqlstore.schema import Field
 from sqlstore.source import Source
 from sqlstore.types import Ids
@@ -95,11 +96,6 @@ def _values(source: Source, ids: Ids, sizes: NDArray[np.int64], field: Field) ->
         for record in ids.tolist():
             yield tuple(map(bytes, source.items(record, field) or ()))
         return
-    ends = np.cumsum(sizes)
-    start = 0
-    while start < len(ids):
-        before = int(ends[start] - sizes[start])
-        stop = max(int(np.searchsorted(ends, before + _AT_ONCE, side="right")), start + 1)
-        for value in source.bodies(ids[start:stop], field).each():
+    for run in runs(sizes, _AT_ONCE):
+        for value in source.bodies(ids[run], field).each():
             yield bytes(value or b"")
-        start = stop

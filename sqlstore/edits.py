@@ -20,6 +20,7 @@ from sqlstore.errors import SchemaError
 from sqlstore.given import MISFIT, Given, metadata_array, one_array, series_values
 from sqlstore.log.edits import Edit
 from sqlstore.log.segment import CommitKind, Trailer
+from sqlstore.portions import runs
 from sqlstore.positions import as_array
 from sqlstore.schema import Column, Schema, with_column
 from sqlstore.source import Source
@@ -144,6 +145,8 @@ def replace(source: Source, ids: Ids, name: str, values: Iterable[Any]) -> None:
     RecordNotFoundError
         A record is not there any more.
     """
+    if isinstance(values, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a list of values is needed, one for each record, not {values!r:.80}")
     order = np.argsort(ids, kind="stable")
     _refuse_repeats(ids[order])
     with committing(source) as committer:
@@ -153,23 +156,12 @@ def replace(source: Source, ids: Ids, name: str, values: Iterable[Any]) -> None:
         if len(raws) != len(ids):
             raise SchemaError(f"{len(raws)} values for {len(ids)} records", field=name)
         compressors, inner = Compressors(committer), [raws[place] for place in order.tolist()]
-        for rows in _portions([0 if raw is None else len(raw) for raw in inner]):
+        sizes = np.array([0 if raw is None else len(raw) for raw in inner], np.int64)
+        for rows in runs(sizes, limits.COMMIT_BYTES):
             block = field_block(field, inner[rows], compressors.choose)
             chosen = {field.number: block.values}
             edit = Edit(CommitKind.REPLACE, ids[order][rows], values=chosen)
             committer.commit(StagedEdit(edit, committer.schema, block.bodies), source.committed)
-
-
-def _portions(lengths: list[int]) -> Iterator[slice]:
-    """Return which neighbours go into one commit."""
-    start, size = 0, 0
-    for row, length in enumerate(lengths):
-        if row > start and size + length > limits.COMMIT_BYTES:
-            yield slice(start, row)
-            start, size = row, 0
-        size += length
-    if start < len(lengths):
-        yield slice(start, len(lengths))
 
 
 def delete(source: Source, ids: Ids) -> None:
@@ -269,6 +261,12 @@ def _computed(column: Column, values: list[Any]) -> pa.Array:
 def given_array(column: Column, value: Any, count: int, schema: Schema) -> pa.Array:
     """Return one value for all records, or a value for each, as an array of the declared type."""
     each = _each(column, value, schema)
+    if each is None and isinstance(value, (list, tuple)) and column.kind.name != "json":
+        raise SchemaError(
+            "one value for all records, or an array with a value for each; make an array of a "
+            "list, as in `numpy.array([...])` or `pyarrow.array([...])`",
+            column=column.name,
+        )
     if each is None:
         return metadata_array(column, [value], 1).take(pa.array(np.zeros(count, np.int64)))
     if len(each) != count:

@@ -254,10 +254,17 @@ class Finder:
         by_place[ids] = ranks
         ranked: Ids = by_place[places]
         if len(lost := wanted[ranked < 0]):
-            if len(ranks) == 1:
-                raise QueryError("records cannot be ordered by something computed over all of them")
-            raise RecordNotFoundError("there is no such record any more", record=int(lost[0]))
+            raise self._without_result(int(lost[0]))
         return ranked
+
+    def _without_result(self, record: int) -> QueryError | RecordNotFoundError:
+        """Return why an expression gives nothing for a record."""
+        if records.is_there(self._index, record):
+            return QueryError(
+                "this is computed over all records, and a value for each of them is needed; "
+                "write a subquery, as in `(SELECT max(n) FROM records)`"
+            )
+        return RecordNotFoundError("the record was deleted", record=record)
 
     def values(self, ids: Ids, terms: Mapping[str, Any]) -> list[list[Any]]:
         """Return what SQLAlchemy expressions give for records, as SQLite stores it.
@@ -285,7 +292,7 @@ class Finder:
         try:
             chosen = [by_id[record] for record in ids.tolist()]
         except KeyError as error:
-            raise RecordNotFoundError("the record was deleted", record=error.args[0]) from None
+            raise self._without_result(error.args[0]) from None
         return [[row[position] for row in chosen] for position in range(1, len(terms) + 1)]
 
     def _senseless(self) -> CorruptIndexError:

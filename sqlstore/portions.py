@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sqlstore import limits
 from sqlstore.cache import locations
@@ -36,9 +37,15 @@ def portions(
             rows = source.rows(group, field)
             # The larger one of a value that is stored compressed, or of a sequence with its footer.
             sizes += np.maximum(rows[:, locations.RAW_LENGTH], rows[:, locations.LENGTH])
-        ends = np.cumsum(sizes)
-        first, before = 0, 0
-        while first < len(group):
-            stop = max(first + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
-            yield group[first:stop]
-            first, before = stop, int(ends[stop - 1])
+        for run in runs(sizes, most_bytes):
+            yield group[run]
+
+
+def runs(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Return neighbours whose sizes sum to at most so much; a single one may be larger."""
+    ends = np.cumsum(sizes)
+    start, before = 0, 0
+    while start < len(sizes):
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield slice(start, stop)
+        start, before = stop, int(ends[stop - 1])

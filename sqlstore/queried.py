@@ -46,8 +46,13 @@ class Condition:
         common = set(self.parameters) & set(parameters)
         if sql is None or any(self.parameters[name] is not parameters[name] for name in common):
             return None
-        together = sql if self.sql is None else f"({self.sql}) AND ({sql})"
+        together = sql if self.sql is None else f"{_enclosed(self.sql)} AND {_enclosed(sql)}"
         return Condition(together, {**self.parameters, **parameters})
+
+
+def _enclosed(sql: str) -> str:
+    """Return a condition in brackets, whose end no comment takes with it."""
+    return f"({sql}\n)" if "--" in sql else f"({sql})"
 
 
 class Queried(Tables[S_co]):

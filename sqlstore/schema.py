@@ -224,7 +224,8 @@ def with_column(before: Schema, name: str, given: str | pa.DataType | Column) ->
     _check_names([*before.names, name])
     column = _column(name, before.next_column, given, is_key=False)
     if not column.nullable:
-        raise SchemaError("the records that are there have no value of it", column=name)
+        message = "the records that are there have no value of it, so it has to be nullable"
+        raise SchemaError(message, column=name)
     columns = {**before.columns, name: column}
     return replace(before, columns=columns, next_column=before.next_column + 1)
 
@@ -273,7 +274,8 @@ def with_index(before: Schema, name: str, *, is_indexed: bool) -> Schema:
     if name == before.key:
         raise SchemaError("the key has an index of its own, always", column=name)
     if column.index == is_indexed:
-        raise SchemaError(f"there is {'an' if is_indexed else 'no'} index already", column=name)
+        known = "an index already" if is_indexed else "no index to drop"
+        raise SchemaError(f"there is {known}", column=name)
     return replace(before, columns={**before.columns, name: replace(column, index=is_indexed)})
 
 
@@ -338,7 +340,6 @@ def _check_names(names: Sequence[object]) -> None:
         if folded in RESERVED_NAMES:
             raise SchemaError(f"the name {name!r} is reserved for {RESERVED_NAMES[folded]}")
         if folded in seen:
-            raise SchemaError(
-                f"the name {name!r} is there twice (as {seen[folded]!r}; case is ignored)"
-            )
+            other = "" if seen[folded] == name else f" (as {seen[folded]!r}; case is ignored)"
+            raise SchemaError(f"the name {name!r} is there twice{other}")
         seen[folded] = name

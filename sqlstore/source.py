@@ -113,9 +113,16 @@ class Source(Attached):
         return found
 
     def metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
-        """Return metadata columns of records, in the order of the ids: each in some pieces."""
-        if not columns or not len(ids):
+        """Return metadata columns of records, in the order of the ids: each in some pieces.
+
+        Records that were deleted are refused, also where no column is asked for.
+        """
+        if not len(ids):
             return [[] for _ in columns]
+        if not columns:
+            self.check_open()  # which sees what was deleted from here
+            refuse_deleted(ids, self.deleted)
+            return []
         return self._reading(lambda: self._metadata(ids, columns))
 
     def has_seen(self, seen: Seen) -> bool:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from sqlstore.arrow import presence
 from sqlstore.cache import locations
 from sqlstore.edits import committing
-from sqlstore.errors import CorruptIndexError, SchemaError, SubsetNotFoundError
+from sqlstore.errors import CorruptIndexError, QueryError, SchemaError, SubsetNotFoundError
 from sqlstore.index.subsets import SubsetRow
+from sqlstore.index.values import bindable
 from sqlstore.log.segment import CommitKind
 from sqlstore.log.subsets import Described, fingerprint_of
 from sqlstore.positions import NO_IDS, is_among
@@ -42,7 +43,8 @@ class Subset:
     deleted
         How many of them were deleted since.
     sql, parameters
-        The SQL condition that made it and what was bound to that; None if it was made otherwise.
+        The SQL condition that made it and what was bound to that, times as integers; None if it was
+        made otherwise.
     note
         What was said of it, or None.
     fingerprint
@@ -86,11 +88,22 @@ def save(
         raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
     marks = fingerprint_of(ids), content_fingerprint(source, ids)
     sql = None if condition is None else condition.sql
-    bound = json.dumps(dict(condition.parameters), default=str) if condition and sql else None
+    bound = json.dumps(dict(condition.parameters), default=_said) if condition and sql else None
     described = Described(name, sql, bound, note, *marks)
     with committing(source) as committer:
         staged = StagedSubset(CommitKind.SAVE_SUBSET, described, ids)
         committer.commit(staged, source.committed)
+
+
+def _said(value: object) -> object:
+    """Return a bound value that JSON lacks: as SQLite has it where that can be bound again."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    try:
+        stored = bindable(value)
+    except QueryError:
+        return str(value)
+    return str(value) if isinstance(stored, bytes) else stored
 
 
 def drop(source: Source, name: str) -> None:
@@ -109,7 +122,8 @@ def drop(source: Source, name: str) -> None:
 def listed(source: Source) -> list[Subset]:
     """Return what is known of every subset, in the order in which they were saved."""
     source.check_open()
-    return [_told(source, row) for row in source.finder.subsets()]
+    told = (_told(source, row) for row in _seen(source))
+    return [subset for subset in told if subset is not None]
 
 
 def members(source: Source, name: str) -> Ids:
@@ -123,21 +137,35 @@ def members(source: Source, name: str) -> Ids:
         The index has other members than were saved.
     """
     source.check_open()
-    row = source.finder.subset(name)
-    if row is None:
-        known = ", ".join(repr(one.name) for one in source.finder.subsets()) or "none"
-        raise SubsetNotFoundError(f"no subset is named {name!r}; there are {known}")
-    return _checked(source, row)
+    row = next((row for row in _seen(source) if row.name == name), None)
+    ids = None if row is None else _checked(source, row)
+    if ids is not None:
+        return ids
+    known = ", ".join(repr(row.name) for row in _seen(source)) or "none"
+    raise SubsetNotFoundError(
+        f"no subset is named {name!r}; there are {known}; `refresh()` shows what was saved since"
+    )
 
 
-def _checked(source: Source, row: SubsetRow) -> Ids:
+def _seen(source: Source) -> list[SubsetRow]:
+    """Return the rows of the subsets that were saved before what the store sees.
+
+    The records of others may be younger.
+    """
+    return [row for row in source.finder.subsets() if row.number <= source.seen.commit]
+
+
+def _checked(source: Source, row: SubsetRow) -> Ids | None:
+    """Return the members of a subset; None if it was dropped since its row was read."""
     ids = source.finder.members(row.number)
-    if fingerprint_of(ids) != row.fingerprint:
-        raise CorruptIndexError(
-            f"the index has other members of subset {row.name!r} than were saved; "
-            f"run `sqlstore rebuild {source.root}`"
-        )
-    return ids
+    if fingerprint_of(ids) == row.fingerprint:
+        return ids
+    if source.finder.subset(row.name) != row:
+        return None
+    raise CorruptIndexError(
+        f"the index has other members of subset {row.name!r} than were saved; "
+        f"run `sqlstore rebuild {source.root}`"
+    )
 
 
 def without_deleted(source: Source, ids: Ids) -> Ids:
@@ -145,10 +173,14 @@ def without_deleted(source: Source, ids: Ids) -> Ids:
     return ids[~is_among(ids, source.deleted)]
 
 
-def _told(source: Source, row: SubsetRow) -> Subset:
+def _told(source: Source, row: SubsetRow) -> Subset | None:
+    """Return what is known of a subset; None if it was dropped since its row was read."""
     deleted = 0
     if len(source.deleted):
-        deleted = int(is_among(_checked(source, row), source.deleted).sum())
+        ids = _checked(source, row)
+        if ids is None:
+            return None
+        deleted = int(is_among(ids, source.deleted).sum())
     return Subset(
         row.name,
         row.records,

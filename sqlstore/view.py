@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 from sqlstore import algebra, edits, pickling, subsets
 from sqlstore.errors import CorruptStoreError, DifferentStoresError
@@ -15,9 +15,6 @@ from sqlstore.splits.assignment import Names, Request, fold_numbers, split_numbe
 from sqlstore.splits.folds import Fold
 from sqlstore.splits.sizes import Sizes
 from sqlstore.types import Ids
-
-if TYPE_CHECKING:
-    pass
 
 
 class View(Queried["View"]):
@@ -48,7 +45,7 @@ class View(Queried["View"]):
         )
 
     def __repr__(self) -> str:
-        names = ", ".join(self._selected())
+        names = ", ".join(self._selected() if self._names is None else self._names)
         count = f"{len(self)} record{'' if len(self) == 1 else 's'}"
         return f"<sqlstore.View of {count} of {self._source.root.name}: {names}>"
 
@@ -73,7 +70,9 @@ class View(Queried["View"]):
         return selected
 
     def update(self, **values: Any) -> None:
-        """Give metadata columns of these records other values, in one commit.
+        """Give metadata columns of these records other values.
+
+        It is one commit, or several if the values are more than 512 MiB.
 
         Parameters
         ----------

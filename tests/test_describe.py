@@ -143,7 +143,14 @@ def test_other_kinds() -> None:
     infinite = summary("float32", [math.inf, -math.inf, 1.0])
     assert infinite.histogram == sqlstore.Histogram([1.0, 1.0], [1])
     assert (infinite.least, infinite.greatest) == (-math.inf, math.inf)
-    assert summary("float64", [1e308, -1e308]).histogram is not None
+    far = summary("float64", [1e308, -1e308])
+    assert far.histogram is not None
+    assert far.quantiles == pytest.approx(
+        {0.05: -0.9e308, 0.25: -0.5e308, 0.5: 0, 0.75: 0.5e308, 0.95: 0.9e308}
+    )
+    half = summary("float64", [0.0, 1.0, math.inf]).quantiles
+    assert half is not None
+    assert half[0.5] == 1
     last = summary("timestamp[us, Pacific/Kiritimati]", [dt.datetime(9999, 12, 30, tzinfo=dt.UTC)])
     assert last.histogram is not None
 

@@ -127,6 +127,6 @@ def test_an_index_is_made_and_dropped(path: Path) -> None:
             store.create_index("n")
         store.rename_column("n", "m")
         store.drop_index("m")
-        with pytest.raises(sqlstore.SchemaError, match="no index already"):
+        with pytest.raises(sqlstore.SchemaError, match="no index to drop"):
             store.drop_index("m")
     assert_edited(path)

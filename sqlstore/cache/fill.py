@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore import limits
 from sqlstore.cache import chunks, locations, manifest, metadata, removed
@@ -50,6 +51,15 @@ class _Read:
         kind = self.place.kind
         needed = {CommitKind.DICTIONARY: self.dictionary, **dict.fromkeys(EDITS, self.edit)}
         return kind in needed and needed[CommitKind(kind)] is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The location rows of a field that a commit makes others: of which records, and those rows."""
+
+    number: int
+    ids: Ids
+    rows: NDArray[np.uint32]
 
 
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
@@ -146,9 +156,9 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read
     records_then = last.first_record + last.records
     replaced = dict(have.replaced)
     for number in (field.number for field in schema.fields.values()):
-        if edited.replacements(number):
-            _replace_rows(folder, have.locations_of(number), edited, number, records_then)
-            replaced[number] = edited.replacements(number)[-1].number
+        if changes := _changes(group, number):
+            _replace_rows(folder, have.locations_of(number), changes, number, records_then)
+            replaced[number] = changes[-1].number
     parts = metadata.laid_over(folder, parts, edited, columns, last.number)
     return dataclasses.replace(
         have,
@@ -164,7 +174,7 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read
     )
 
 
-def _rows(read: _Read, field: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+def _rows(read: _Read, field: int) -> NDArray[np.uint32]:
     place = read.place
     if read.batch is None:
         count = place.records if place.kind == CommitKind.APPEND else 0
@@ -177,20 +187,33 @@ def _ids(place: Place, count: int) -> Ids:
     return np.arange(place.first_record, place.first_record + count, dtype=np.int64)
 
 
-def _replace_rows(folder: Path, name: str, edited: Edited, field: int, count: int) -> None:
-    """Write the location rows of a field anew, with those of values that were replaced."""
-    replacements = edited.replacements(field)
-    ids = np.concatenate([edit.ids for edit in replacements])
-    rows = np.concatenate(
-        [
-            locations.rows_of(edit.values[field], edit.chunk, edit.ids, field)
-            for edit in replacements
-        ]
-    )
-    ids, chosen = last_of_each(ids)
+def _changes(group: Sequence[_Read], field: int) -> list[_Change]:
+    """Return what commits do to location rows that are there, in their order.
+
+    Where the table of a replacement or a delete is damaged, nobody knows of which records it was:
+    so none before it can be read, until the table can.
+    """
+    found = []
+    for read in group:
+        number, edit = read.place.number, read.edit
+        if edit is not None and field in edit.values:
+            rows = locations.rows_of(edit.values[field], edit.chunk, edit.ids, field)
+            found.append(_Change(number, edit.ids, rows))
+        elif read.is_lost and read.place.kind in (CommitKind.REPLACE, CommitKind.DELETE):
+            ids = np.arange(read.place.first_record, dtype=np.int64)
+            found.append(_Change(number, ids, locations.rows_lost(ids, field)))
+    return found
+
+
+def _replace_rows(
+    folder: Path, name: str, changes: Sequence[_Change], field: int, count: int
+) -> None:
+    """Write the location rows of a field anew, with those that are others."""
+    ids, chosen = last_of_each(np.concatenate([change.ids for change in changes]))
+    rows = np.concatenate([change.rows for change in changes])[chosen]
     before = np.frombuffer(locations.load(folder / name, count), np.uint32).reshape(-1, 8)
-    path = folder / locations.file_name(field, replacements[-1].number)
-    locations.write_anew(path, before, ids, rows[chosen])
+    path = folder / locations.file_name(field, changes[-1].number)
+    locations.write_anew(path, before, ids, rows)
 
 
 def _runs(group: Sequence[_Read]) -> Iterator[list[_Read]]:

@@ -18,6 +18,8 @@ _EPOCH: Final = dt.date(1970, 1, 1)
 _DAY: Final = 24 * 3600 * 1_000_000
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS: Final = 30
+_FAR: Final = 1e308
+"""Two floats that are further from 0 together may have an infinite difference."""
 _FREQUENT: Final = 10
 _COUNTED: Final = 1 << 20
 """Of columns longer than this, values are only counted if half of the first so many are repeats."""
@@ -58,7 +60,7 @@ def _of_numbers(values: NDArray[Any]) -> dict[str, Any]:
     return found | {
         "least": ordered[0].item(),
         "greatest": ordered[-1].item(),
-        "quantiles": {q: float(sum(_quantile(ordered, q))) for q in QUANTILES},
+        "quantiles": {q: _between(*_quantile(ordered, q)) for q in QUANTILES},
         "histogram": _histogram(ordered),
     }
 
@@ -69,7 +71,8 @@ def _of_times(values: pa.ChunkedArray) -> dict[str, Any]:
     if not len(ordered):
         return {"distinct": 0}
     first, last = int(ordered[0]), int(ordered[-1])
-    quantiles = [value + int(more) for value, more in (_quantile(ordered, q) for q in QUANTILES)]
+    around = [_quantile(ordered, q) for q in QUANTILES]
+    quantiles = [before + int((behind - before) * part) for before, behind, part in around]
     # Dates end with the year 9999, which no zone may pass.
     end = (dt.date.max - _EPOCH).days * (1 if days else _DAY)
     edges = [min(edge, max(last, end)) for edge in _steps(first, last)]
@@ -122,13 +125,19 @@ def _distinct(ordered: NDArray[Any]) -> int:
     return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
 
 
-def _quantile(ordered: NDArray[Any], fraction: float) -> tuple[Any, float]:
-    """Return the value that a fraction of the values is below, and how far to go to the next."""
+def _quantile(ordered: NDArray[Any], fraction: float) -> tuple[Any, Any, float]:
+    """Return the values that a quantile lies between, and how far it is from one to the other."""
     place = fraction * (len(ordered) - 1)
     low = int(place)
-    before, behind = ordered[low].item(), ordered[min(low + 1, len(ordered) - 1)].item()
-    # Equal infinities have no difference.
-    return before, 0.0 if before == behind else (behind - before) * (place - low)
+    return ordered[low].item(), ordered[min(low + 1, len(ordered) - 1)].item(), place - low
+
+
+def _between(before: float, behind: float, part: float) -> float:
+    if before == behind or not part:  # there may be infinities, which have no difference
+        return float(before)
+    if abs(before) + abs(behind) > _FAR:
+        return before * (1 - part) + behind * part
+    return before + (behind - before) * part
 
 
 def histogram(values: NDArray[Any]) -> Histogram | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlstore.errors import RecordNotFoundError
 from sqlstore.index.engine import Index
 from sqlstore.index.records import quoted
+from sqlstore.index.statement import ids_as_json
 from sqlstore.schema import Schema
 from sqlstore.types import Ids, SqlValue
 
@@ -93,9 +94,8 @@ def refuse_deleted(index: Index, ids: Ids) -> None:
     RecordNotFoundError
         One is not.
     """
-    text = f"[{','.join(map(str, ids.tolist()))}]"
     sql = "SELECT count(*) FROM main.records WHERE id IN (SELECT value FROM json_each(?))"
-    row = index.row(sql, (text,))
+    row = index.row(sql, (ids_as_json(ids),))
     refuse_missing(index, int(row[0]) if row else 0, ids)
 
 

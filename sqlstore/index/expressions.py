@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import ColumnCollection, Select, and_, bindparam, func, literal_column, select
 from sqlalchemy.dialects import sqlite
@@ -21,6 +21,9 @@ from sqlstore.index.statement import Statement, ids_as_json
 from sqlstore.index.tables import records_table
 from sqlstore.schema import Schema
 from sqlstore.types import Ids, SqlValue
+
+_NO_TEXT: Final = {"inf", "nan", "None"}
+"""How SQLAlchemy writes infinity, NaN and what is bound as NULL; to SQLite these are names."""
 
 
 class _Columns(ReadOnlyColumnCollection[str, Any]):
@@ -74,9 +77,11 @@ class Expressions:
         """Return criteria as one SQL text; None if a value that is bound has no such form."""
         whole = and_(*self._own(tuple(criteria)))
         try:
-            return str(whole.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
+            text = str(whole.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
         except (SQLAlchemyError, NotImplementedError):
             return None
+        words = {token.text for token in sqltext.tokens(text) if token.kind == "word"}
+        return None if words & _NO_TEXT else text
 
     def order(self, terms: tuple[ColumnElement[Any], ...], among: Ids | None = None) -> Statement:
         """Return the statement that asks for ids, and for the rank of each in an order."""

@@ -26,6 +26,7 @@ _INCOMPLETE: Final = "incomplete input"
 _MOST_NAMES: Final = 20
 _MOST_CHARACTERS: Final = 120
 """How much of a message is shown of what may be a name or a text of any length."""
+_COLUMNS: Final = "SELECT name FROM pragma_table_info('records', 'main')"
 _FUNCTIONS: Final = "SELECT DISTINCT name FROM pragma_function_list"
 
 
@@ -72,6 +73,9 @@ class Mistakes:
         if match := _UNRECOGNIZED.fullmatch(message):
             return QueryError(f"this cannot be read{_where_begins(text, match['token'])}")
         if match := _NAMED.fullmatch(message):
+            if match["what"] == "column" and self._is_gone(match["name"]):
+                message = f"the column {match['name']} is not there any more; `refresh()` the store"
+                return QueryError(f"{message}{_where(text, match['name'])}")
             what, meant, hint = _shortened(message), self._meant(match), self._hint(match)
             return QueryError(f"{what}{meant}{_where(text, match['name'])}{hint}")
         if message.startswith("cannot modify"):
@@ -100,6 +104,11 @@ class Mistakes:
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             return str(error)
         return ""
+
+    def _is_gone(self, name: str) -> bool:
+        """Return whether a metadata column was dropped or renamed since the store was opened."""
+        there = self._connection.execute(_COLUMNS).fetchall()
+        return name in self._schema.columns and (name,) not in there
 
     def _meant(self, match: re.Match[str]) -> str:
         name = match["name"].rpartition(".")[2]

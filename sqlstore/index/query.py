@@ -72,17 +72,17 @@ class Queries:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self._index.errors():
-            connection.set_authorizer(None)
-            # With a plus, for SQLite would rather look at all these ids than use another index.
-            for view, column in (("records", "+id"), ("record_locations", "record")):
-                connection.execute(f"DROP VIEW IF EXISTS temp.{view}")
-                connection.execute(
-                    f"CREATE TEMP VIEW {view} AS "
-                    f"SELECT * FROM main.{view} WHERE {column} < {self._next}"
-                )
-            for warm in _WARM:
-                connection.execute(warm).fetchall()
             guarded.restrict(connection)
+            with guarded.unrestricted(connection):
+                # With a plus, for SQLite would rather look at all these ids than use another index.
+                for view, column in (("records", "+id"), ("record_locations", "record")):
+                    connection.execute(f"DROP VIEW IF EXISTS temp.{view}")
+                    connection.execute(
+                        f"CREATE TEMP VIEW {view} AS "
+                        f"SELECT * FROM main.{view} WHERE {column} < {self._next}"
+                    )
+                for warm in _WARM:
+                    connection.execute(warm).fetchall()
             self._pinned = self._next
 
     def joined(self, tables: Mapping[str, Any] | None) -> list[Joined]:

@@ -297,6 +297,11 @@ def count(index: Index) -> int:
     return int(row[0]) if row else 0
 
 
+def is_there(index: Index, record: int) -> bool:
+    """Return whether there is a record of this id."""
+    return index.row("SELECT 1 FROM main.records WHERE id = ?", (record,)) is not None
+
+
 def blob_columns(rows: BlobRows) -> list[list[int]]:
     """Return rows of `blobs` column by column, in the order of `BLOB_NAMES`."""
     count = len(rows.record)

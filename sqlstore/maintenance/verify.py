@@ -39,7 +39,7 @@ def verify(path: StrPath) -> Report:
     """Check everything in a store; nothing is changed and nothing is raised for what is wrong.
 
     The log is checked by itself, then the index against it. Commits that happen meanwhile are not
-    looked at.
+    looked at, and no record that they edit is compared with the index.
 
     Parameters
     ----------
@@ -81,6 +81,7 @@ class _Check:
         self._reader = reader
         self._index = index
         self._report = report
+        self._of_index = Report()
         self._commits: list[records.CommitRow] = []
         self._chunks: dict[str, records.ChunkRow] = {}
         self._dictionaries = check_log.FoundDictionaries()
@@ -103,14 +104,15 @@ class _Check:
         if is_of is None:
             return
         if self._index is not None:
-            check_index.check_sqlite(self._index, is_of.schema, self._report)
-            check_index.check_description(self._index, is_of, self._report)
+            check_index.check_sqlite(self._index, is_of.schema, self._of_index)
+            check_index.check_description(self._index, is_of, self._of_index)
         edited = self._edited(ordered)
         for link in progress(ordered, "verify", "commits"):
             self._check_commit(link, is_of.schema, edited)
         self._report.records -= len(edited.deleted) if edited is not None else 0
         if self._index is not None:
             last = ordered[-1].trailer.number if ordered else 0
+            self._take_over(self._index, last)
             check_index.check_dictionaries(self._index, self._places, last, self._report)
             check_index.check_subsets(self._index, self._subsets, last, self._report)
             check_index.check_no_more(self._index, is_of.schema, self._report)
@@ -279,7 +281,33 @@ class _Check:
         if trailer.kind in EDITS or batch is None:
             return
         if self._index is not None and edited is not None:
-            check_index.check_rows(self._index, schema, trailer, batch, edited, self._report)
+            check_index.check_rows(self._index, schema, trailer, batch, edited, self._of_index)
+
+    def _take_over(self, index: Index, last: int) -> None:
+        """Report what is wrong with the index, without what others have changed meanwhile.
+
+        Parameters
+        ----------
+        last
+            The number of the last commit that the index was compared with.
+        """
+        faults = self._of_index.faults
+        with self._report.catching():
+            since = records.commits(index, after=last) if faults else []
+            if any(row.kind in SCHEMA_KINDS for row in since):
+                self._report.note(
+                    "the index was not compared with the log, as columns were changed meanwhile; "
+                    "verify again"
+                )
+                return
+            changed: set[int] = set()
+            for row in since:
+                if row.kind in EDITS:
+                    name, trailer = identity.trailer_of(index, self._reader, row)
+                    edit = edits.parse(self._reader.table(name, trailer), trailer, name)
+                    changed.update(edit.ids.tolist())
+            faults = [fault for fault in faults if fault.record not in changed]
+        self._report.faults += faults
 
     def _check_subset(self, link: Link) -> None:
         batch = self._reader.table(link.chunk, link.trailer)
