@@ -398,3 +398,19 @@ def test_a_closed_store_reads_nothing(root: Path) -> None:
         with pytest.raises(sqlstore.StoreClosedError, match="closed"):
             pickle.dumps(store)
         assert pickle.loads(pickle.dumps(view))[1]["n"] == 4  # it needs no open store
+
+
+def test_values_of_one_length_are_copied_from_all_that_they_lie_in(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    bodies = [
+        bytes(5000) if i % 3 else random.integers(0, 256, 5000, np.uint8).tobytes()
+        for i in range(12)
+    ]
+    with sqlstore.create(tmp_path / "s", fields={"body": "bytes"}, chunk_size=4096) as store:
+        with store.writer(commit_records=1) as writer:
+            writer.extend({"body": body} for body in bodies)
+        order = [11, 0, 0, 7, 3, 6, 2]
+        for positions in (order, [1, 2, 4], [0, 3]):
+            found = store.blobs("body", positions)
+            found.validate(full=True)
+            assert found.to_pylist() == [bodies[position] for position in positions]

@@ -69,17 +69,26 @@ class Bodies:
 
     def copied(self) -> pa.LargeBinaryArray:
         """Return the values copied into one Arrow array that keeps nothing else alive."""
-        if self.held.which is None and self.present is None and len(self.length):
+        if self.present is None and len(self.length):
             size = int(self.length[0])
             if size and are_all(self.length == size):
                 return self._copied_alike(size)
         return pc.cast(self.views(), pa.large_binary())
 
     def _copied_alike(self, size: int) -> pa.LargeBinaryArray:
-        """Copy values of one length from one buffer: NumPy gathers them as single elements."""
-        (buffer,), count = self.held.buffers, len(self.length)
-        elements = np.ndarray((buffer.size - size + 1,), f"V{size}", buffer, strides=(1,))
-        data = elements[self.held.offset].view(np.uint8)
+        """Copy values of one length: NumPy gathers them as single elements.
+
+        The first call of a function of Arrow's takes 2 MB for good, which many workers feel.
+        """
+        count, offset = len(self.length), self.held.offset
+        if self.held.which is None:
+            gathered = _elements(self.held.buffers[0], size)[offset]
+        else:
+            gathered = np.empty(count, f"V{size}")
+            for buffer, rows in self.held.by_buffer():
+                if len(rows):  # one without may be shorter than a value
+                    gathered[rows] = _elements(buffer, size)[offset[rows]]
+        data = gathered.view(np.uint8)
         ends = np.arange(0, (count + 1) * size, size)
         buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.large_binary(), count, buffers)
@@ -98,6 +107,11 @@ class Bodies:
             return list(found)
         here = self.present.tolist()
         return [one if is_here else None for one, is_here in zip(found, here, strict=True)]
+
+
+def _elements(buffer: pa.Buffer, size: int) -> NDArray[np.void]:
+    """Return the values of one size that begin at each byte of a buffer."""
+    return np.ndarray((buffer.size - size + 1,), f"V{size}", buffer, strides=(1,))
 
 
 NO_BODIES: Final = Bodies(Held([], None, np.empty(0, np.int64)), np.empty(0, np.int64))
