@@ -192,7 +192,7 @@ def test_an_edit_that_is_killed_has_happened_or_has_not(tmp_path: Path, what: st
     assert before != after
     found = set()
     # Some of the moments, and others for each kind of edit: all of them take minutes.
-    for moment in range(len(what) % 5, len(names), 5):
+    for moment in range(len(what) % 8, len(names), 8):
         copy = shutil.copytree(path, tmp_path / f"killed {moment}")
         with Child(edit_killed, copy, what, moment) as child, pytest.raises(EOFError):
             child.result()
