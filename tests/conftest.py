@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.small_records import ENOUGH, append, new_store
+
+# Half as many examples as hypothesis draws, where a test does not say how many: there are many.
+settings.register_profile("sqlstore", max_examples=50)
+settings.load_profile("sqlstore")
 
 
 @pytest.fixture(scope="session", autouse=True)
