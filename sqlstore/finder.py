@@ -179,7 +179,7 @@ class Finder:
         return ids
 
     def text_of(self, criteria: Sequence[Any]) -> str | None:
-        """Return criteria as one SQL text; None if they have values that no text can hold."""
+        """Return criteria as one SQL text; None if they cannot be written as one now."""
         return criteria[0] if isinstance(criteria[0], str) else self.expressions.text(criteria)
 
     def plan(

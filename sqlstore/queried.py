@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from sqlstore.finder import all_bound
+from sqlstore.finder import Finder, all_bound
 from sqlstore.index.plan import Plan
 from sqlstore.selection import S_co
 from sqlstore.tabular import Tables
@@ -22,32 +22,37 @@ _Criterion: TypeAlias = "str | ColumnElement[Any]"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What some records of a store were chosen by.
+    """What some records of a store were chosen by: conditions that all hold.
 
     Attributes
     ----------
-    sql
-        A condition as SQL text; None for all records.
-    parameters
-        What is bound to it.
+    parts
+        Criteria as `Queried.where` takes them, each with what is bound to them; none for all
+        records. They are written as text only when somebody asks for that.
     """
 
-    sql: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parts: tuple[tuple[Sequence[_Criterion], Mapping[str, object]], ...] = ()
 
-    def further(self, sql: str | None, parameters: Mapping[str, object]) -> Condition | None:
-        """Return this condition and another one; None if they cannot be written as one text.
+    def written(self, finder: Finder) -> tuple[str, dict[str, object]] | None:
+        """Return one SQL text and what is bound to it; None for all records, or if there is none.
 
         Parameters
         ----------
-        sql
-            The other one; None if it has no text.
+        finder
+            Writes expressions as text.
         """
-        common = set(self.parameters) & set(parameters)
-        if sql is None or any(self.parameters[name] is not parameters[name] for name in common):
+        texts: list[str] = []
+        bound: dict[str, object] = {}
+        for criteria, parameters in self.parts:
+            text = finder.text_of(criteria)
+            common = bound.keys() & parameters.keys()
+            if text is None or any(bound[name] is not parameters[name] for name in common):
+                return None
+            texts.append(text)
+            bound |= parameters
+        if not texts:
             return None
-        together = sql if self.sql is None else f"{_enclosed(self.sql)} AND {_enclosed(sql)}"
-        return Condition(together, {**self.parameters, **parameters})
+        return (texts[0] if len(texts) == 1 else " AND ".join(map(_enclosed, texts))), bound
 
 
 def _enclosed(sql: str) -> str:
@@ -90,9 +95,9 @@ class Queried(Tables[S_co]):
         parameters = all_bound(params, bound)
         found = self._with(self._matching(criteria, parameters, tables))
         if tables is None and self._condition is not None:
-            text = self._source.finder.text_of(criteria)
+            parts = *self._condition.parts, (criteria, parameters)
             # A view like this one, which the type of what `_with` returns does not say.
-            cast("Queried[Any]", found)._condition = self._condition.further(text, parameters)
+            cast("Queried[Any]", found)._condition = Condition(parts)
         return found
 
     def _matching(

@@ -87,12 +87,16 @@ def save(
     if not is_name(name):
         raise SchemaError(f"{name!r} is not a name: printable text without outer spaces")
     marks = fingerprint_of(ids), content_fingerprint(source, ids)
-    sql = None if condition is None else condition.sql
-    bound = json.dumps(dict(condition.parameters), default=_said) if condition and sql else None
+    written = None if condition is None else condition.written(source.finder)
+    sql, bound = (None, None) if written is None else (written[0], _as_json(written[1]))
     described = Described(name, sql, bound, note, *marks)
     with committing(source) as committer:
         staged = StagedSubset(CommitKind.SAVE_SUBSET, described, ids)
         committer.commit(staged, source.committed)
+
+
+def _as_json(bound: Mapping[str, object]) -> str:
+    return json.dumps(dict(bound), default=_said)
 
 
 def _said(value: object) -> object:

@@ -20,10 +20,10 @@ import sqlstore
 from sqlstore import Column, compression, encodings, limits
 from sqlstore.columns import column_type
 from sqlstore.index.engine import APPLICATION_ID
-from sqlstore.log import edits, segment, snapshots, subsets
+from sqlstore.log import segment, snapshots, subsets
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
-from sqlstore.log.table import VALUE_TYPE, build_schema
+from sqlstore.log.table import RECORD, VALUE_TYPE, build_schema
 from tests import independent_reader
 from tests.format_page import (
     COLUMNS,
@@ -128,7 +128,7 @@ def test_the_segment_tables_are_as_the_page_says(owls: Path) -> None:
     assert json.loads(changed.metadata[b"sqlstore"]).keys() == settings_named
     settings = json.loads(creation.metadata[b"sqlstore"]).keys()
     assert settings == settings_named - {"created_at", "next_column"}
-    assert updated.equals(pa.schema([edits.RECORD, pa.field("c0", pa.int64())]))
+    assert updated.equals(pa.schema([RECORD, pa.field("c0", pa.int64())]))
     assert appended.names == ["c0", "f0"]
     assert appended.field("f0").type == VALUE_TYPE
     assert list(VALUE_TYPE) == list(described("Of an append"))

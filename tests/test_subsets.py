@@ -154,3 +154,13 @@ def test_the_content_is_that_of_every_value(path: Path) -> None:
             assert first != before, values
     with sqlstore.open(path) as again:
         assert again[:5].content_fingerprint() == first
+
+
+def test_what_cannot_be_written_any_more_is_not_said(path: Path) -> None:
+    with sqlstore.open(path, "a") as store:
+        chosen = store.where(store.c.label == "l3")
+        store.drop_column("label")
+        chosen.save("three")
+        (saved,) = store.subsets()
+        assert (saved.sql, saved.parameters) == (None, None)
+        assert store.subset("three").ids.tolist() == [3]

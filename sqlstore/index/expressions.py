@@ -74,12 +74,12 @@ class Expressions:
         return self._compiled(select(self._table.c.id), self._own(criteria), among)
 
     def text(self, criteria: Sequence[ColumnElement[bool]]) -> str | None:
-        """Return criteria as one SQL text; None if a value that is bound has no such form."""
-        whole = and_(*self._own(tuple(criteria)))
+        """Return criteria as one SQL text; None if there is none."""
         try:
+            whole = and_(*self._own(tuple(criteria)))
             text = str(whole.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
-        except (SQLAlchemyError, NotImplementedError):
-            return None
+        except (SQLAlchemyError, NotImplementedError, QueryError):
+            return None  # a bound value has no form as text, or a column is not there any more
         words = {token.text for token in sqltext.tokens(text) if token.kind == "word"}
         return None if words & _NO_TEXT else text
 

@@ -10,9 +10,9 @@ from typing import Final
 import pyarrow as pa
 
 from sqlstore.dictionaries import MOST
-from sqlstore.errors import ChecksumError, CorruptChunkError
+from sqlstore.errors import ChecksumError
 from sqlstore.log.segment import Trailer
-from sqlstore.log.table import stream
+from sqlstore.log.table import misfit, stream
 from sqlstore.types import Buffer
 
 ROW: Final = pa.schema(
@@ -72,9 +72,7 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> DictionaryPlace
         is_inside = trailer.bodies_start <= place.offset <= trailer.bodies_end - place.length
         if is_inside and place.number < MOST:
             return place
-    raise CorruptChunkError(
-        f"commit {trailer.number} adds no dictionary", chunk=name, offset=trailer.table_start
-    )
+    raise misfit(trailer, name, "adds no dictionary")
 
 
 def checked(data: Buffer, place: DictionaryPlace, name: str) -> bytes:

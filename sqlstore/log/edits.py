@@ -19,14 +19,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sqlstore.arrow import int64_array
-from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import CommitKind, Trailer
-from sqlstore.log.table import Values, parse_values, stream, values_array
+from sqlstore.log.table import (
+    RECORD,
+    Values,
+    misfit,
+    parse_ids,
+    parse_values,
+    stream,
+    values_array,
+)
 from sqlstore.positions import is_among
 from sqlstore.types import Ids
 
 EDITS: Final = frozenset({CommitKind.UPDATE, CommitKind.REPLACE, CommitKind.DELETE})
-RECORD: Final = pa.field("record", pa.int64(), nullable=False)
 _NAME: Final = re.compile(r"([cf])([0-9]+)")
 
 
@@ -78,23 +84,15 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Edit:
     CorruptChunkError
         It is not such a table, or names records that did not exist.
     """
-    fields = list(batch.schema)
-    names = [_NAME.fullmatch(field.name) for field in fields[1:]]
-    if fields[:1] == [RECORD] and all(names) and not batch.column(0).null_count:
-        ids: Ids = batch.column(0).to_numpy()
-        lowest, highest = (int(ids[0]), int(ids[-1])) if len(ids) else (0, -1)
-        are_those = lowest >= 0 and highest < trailer.first_record and not trailer.records
-        if are_those and bool(np.all(ids[1:] > ids[:-1])):
-            numbers = [(match[1], int(match[2])) for match in names if match is not None]
-            columns = {n: batch.column(f"c{n}") for kind, n in numbers if kind == "c"}
-            values = {n: parse_values(batch, n) for kind, n in numbers if kind == "f"}
-            place = trailer.number, trailer.chunk
-            return Edit(CommitKind(trailer.kind), ids, columns, values, *place)
-    raise CorruptChunkError(
-        f"commit {trailer.number} is no edit of records that there were",
-        chunk=name,
-        offset=trailer.table_start,
-    )
+    names = [_NAME.fullmatch(field.name) for field in list(batch.schema)[1:]]
+    ids = parse_ids(batch, trailer)
+    if ids is None or not all(names) or bool(np.any(ids[1:] <= ids[:-1])):
+        raise misfit(trailer, name, "is no edit of records that there were")
+    numbers = [(match[1], int(match[2])) for match in names if match is not None]
+    columns = {n: batch.column(f"c{n}") for kind, n in numbers if kind == "c"}
+    values = {n: parse_values(batch, n) for kind, n in numbers if kind == "f"}
+    place = trailer.number, trailer.chunk
+    return Edit(CommitKind(trailer.kind), ids, columns, values, *place)
 
 
 class Edited:

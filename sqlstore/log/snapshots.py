@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import Trailer
-from sqlstore.log.table import SETTINGS, stream
+from sqlstore.log.table import SETTINGS, misfit, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,5 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Titled:
     except (ValueError, TypeError, KeyError):
         titled = None
     if titled is None or batch.num_columns or trailer.records:
-        raise CorruptChunkError(
-            f"commit {trailer.number} is about no snapshot", chunk=name, offset=trailer.table_start
-        )
+        raise misfit(trailer, name, "is about no snapshot")
     return titled

@@ -9,18 +9,15 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore.arrow import int64_array
-from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import Trailer
-from sqlstore.log.table import SETTINGS, stream
+from sqlstore.log.table import RECORD, SETTINGS, misfit, parse_ids, stream
 from sqlstore.types import Ids
-
-RECORD: Final = pa.field("record", pa.int64(), nullable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +69,11 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> tuple[Described
     CorruptChunkError
         It is not such a table, or names records that did not exist.
     """
-    if list(batch.schema) == [RECORD] and not batch.column(0).null_count:
-        ids: Ids = batch.column(0).to_numpy()
-        described = _described((batch.schema.metadata or {}).get(SETTINGS, b"null"))
-        are_those = not len(ids) or (ids.min() >= 0 and ids.max() < trailer.first_record)
-        if described is not None and are_those and not trailer.records:
-            return described, ids
-    raise CorruptChunkError(
-        f"commit {trailer.number} is about no subset", chunk=name, offset=trailer.table_start
-    )
+    ids = parse_ids(batch, trailer)
+    described = _described((batch.schema.metadata or {}).get(SETTINGS, b"null"))
+    if ids is None or described is None or batch.num_columns != 1:
+        raise misfit(trailer, name, "is about no subset")
+    return described, ids
 
 
 def _described(text: bytes) -> Described | None:

@@ -22,8 +22,11 @@ from sqlstore.arrow import presence, unsigned
 from sqlstore.errors import CorruptChunkError
 from sqlstore.log.segment import Trailer
 from sqlstore.schema import Column, Field, Schema
+from sqlstore.types import Ids
 
 SETTINGS: Final = b"sqlstore"
+RECORD: Final = pa.field("record", pa.int64(), nullable=False)
+"""The first column of a table that is about records that were there before."""
 
 VALUE_TYPE: Final = pa.struct(
     [
@@ -209,9 +212,37 @@ def parse_schema(
 def not_a_schema(trailer: Trailer, name: str) -> CorruptChunkError:
     """Return the error for a commit that should say what a store is."""
     what = "does not create a store" if trailer.number == 1 else "is no change of the schema"
+    return misfit(trailer, name, what)
+
+
+def misfit(trailer: Trailer, name: str, what: str) -> CorruptChunkError:
+    """Return the error for a table that is not what the kind of its commit says.
+
+    Parameters
+    ----------
+    name
+        The chunk.
+    what
+        What is wrong with the commit.
+    """
     return CorruptChunkError(
         f"commit {trailer.number} {what}", chunk=name, offset=trailer.table_start
     )
+
+
+def parse_ids(batch: pa.RecordBatch, trailer: Trailer) -> Ids | None:
+    """Return the records that a table is about, which it has in its first column.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None if it has no such column, or names records that did not exist before the commit.
+    """
+    if list(batch.schema)[:1] != [RECORD] or batch.column(0).null_count or trailer.records:
+        return None
+    ids: Ids = batch.column(0).to_numpy()
+    are_those = not len(ids) or (ids.min() >= 0 and ids.max() < trailer.first_record)
+    return ids if are_those else None
 
 
 def parse_values(batch: pa.RecordBatch, number: int) -> Values:
