@@ -11,6 +11,7 @@ read exactly the records they chose.
 `build` and `import_folder` fill a store from many items, or from a folder of files.
 """
 
+from sqlstore.compaction import ChunkUse, Compaction
 from sqlstore.concat import ConcatView, concat
 from sqlstore.copies import Snapshot
 from sqlstore.create import create
@@ -86,9 +87,11 @@ __all__ = [
     "Absorbed",
     "BuildReport",
     "ChecksumError",
+    "ChunkUse",
     "Column",
     "ColumnSummary",
     "CommitOutcomeUnknownError",
+    "Compaction",
     "ConcatView",
     "CorruptCacheError",
     "CorruptChunkError",

@@ -84,7 +84,7 @@ class Attached:
         self._chunks: Chunks | None = None
         self._mirror = Mirror(how.root, ())
         self.deleted = NO_IDS
-        self._ids: range | Ids = range(0)
+        self._ids: range | Ids | None = None
         self._dictionaries: StoredDictionaries | None = None
         self._values: dict[str, FieldValues] = {}
         self._encodings: dict[int, Encoding] = {}
@@ -125,12 +125,13 @@ class Attached:
 
     def ids(self) -> range | Ids:
         """Return the ids of all records that are visible."""
-        if len(self._ids) + len(self.deleted) != self.next_record:
-            ids: range | Ids = range(self.next_record)
+        ids = self._ids
+        if ids is None:
+            ids = range(self.next_record)
             if len(self.deleted):
                 ids = np.delete(as_array(ids), self.deleted)
             self._ids = ids  # in one step, as other threads ask as well
-        return self._ids
+        return ids
 
     def refresh(self, up_to: int | None = None) -> None:
         """See the commits that have come since.
@@ -194,8 +195,13 @@ class Attached:
         raise CorruptCacheError(f"the cache of {self.root} does not stay whole")
 
     def attach(self, cache: Cache | None, seen: Seen) -> None:
-        """Read from a cache from now on."""
+        """Read from a cache from now on.
+
+        Records stay visible that were deleted behind the commit that is seen, as positions must not
+        change under who holds them; but to read them is refused.
+        """
         with self._mutex:
+            ids = self.ids() if self.cache is not None and seen == self.seen else None
             if cache is not None:
                 known = ChunkFiles(cache.edition, cache.manifest.chunks)
                 if self._chunks is None:
@@ -213,8 +219,7 @@ class Attached:
                 )
                 deleted = removed.load(cache.edition, cache.manifest.deleted)
                 self.deleted = deleted[: np.searchsorted(deleted, seen.records)]
-                self._ids = range(0)  # made anew when asked for
-            self.cache, self.seen = cache, seen
+            self.cache, self.seen, self._ids = cache, seen, ids
             self._values = {}  # its files may be others now: what was checked is checked again
             before, self.raws = self.raws, {}
             before.clear()
@@ -252,7 +257,7 @@ class Attached:
         if self._own_commit > self.seen.commit:
             self.refresh(up_to=self._own_commit)
 
-    def _renew(self, damaged: Cache | None) -> None:
+    def renew(self, damaged: Cache | None) -> None:
         """Read from another cache than the one that has turned out to be damaged or gone."""
         with self._mutex:
             if damaged is None or self.cache is not damaged:
@@ -265,17 +270,49 @@ class Attached:
             else:
                 self._resume(damaged.folder, damaged.manifest.edition)
 
-    def resume(self, place: Path | None, edition: str, seen: Seen) -> None:
+    def follow_compaction(self, used: Cache | None) -> bool:
+        """Read from where a compaction has moved values to; ids and what is seen stay.
+
+        Parameters
+        ----------
+        used
+            What was read from when a chunk turned out to be gone.
+
+        Returns
+        -------
+        bool
+            Whether there has been one since that cache was made.
+        """
+        with self._mutex:
+            if self.cache is not used:
+                return True  # another thread has done it
+            finder = self._opened_finder()
+            finder.follow_rebuild()
+            self._commit_seen(finder)
+            last = finder.checkpoint()
+            if used is None or last is None or last.number <= used.manifest.commit:
+                return False
+            self._attach_current(last, self.seen)
+            return True
+
+    def resume(
+        self, place: Path | None, edition: str, seen: Seen, visible: range | Ids | None
+    ) -> None:
         """See what another process sees, from the cache that it reads from.
 
         Parameters
         ----------
         place, edition
             The folder of the cache, and which edition it was.
+        seen
+            What it sees.
+        visible
+            The ids of all records that it sees; None if they are not needed here.
         """
         self.seen = seen
         if place is not None:
             self._resume(place, edition)
+        self._ids = visible
 
     def _resume(self, place: Path, edition: str) -> None:
         found = manifest.load(place)

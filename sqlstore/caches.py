@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sqlstore import limits
+from sqlstore import identity, limits
 from sqlstore.cache import fill, folder, manifest
 from sqlstore.cache.manifest import Manifest
 from sqlstore.cache.segments import Place
@@ -25,6 +25,7 @@ from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.index.records import CommitRow
+from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
 from sqlstore.progress import progress
 
@@ -171,15 +172,22 @@ class CacheKeeper:
             return self._extend(place, fill.begun(place, self._is_of.store, generation))
 
     def _extend(self, place: Path, found: Manifest) -> Manifest:
+        last = identity.checkpoint_of_index(self._index, self._reader)
+        if last is not None and found.commit < last.as_of:
+            found = self._restored(place, found, last)
         behind = self._after(found.commit)
         return fill.extend(place, found, self._is_of.schema, self._reader, behind)
 
     def _after(self, number: int) -> Iterator[Place]:
         """Return where the commits behind a number lie."""
-        chunks = {row.chunk: row for row in records.chunks(self._index)}
         commits = records.commits(self._index, after=number)
-        shown = progress(commits, "cache", "commits") if len(commits) > _SHOWN_FROM else commits
-        for row in shown:
+        return self._places(
+            progress(commits, "cache", "commits") if len(commits) > _SHOWN_FROM else commits
+        )
+
+    def _places(self, commits: Iterable[CommitRow]) -> Iterator[Place]:
+        chunks = {row.chunk: row for row in records.chunks(self._index)}
+        for row in commits:
             chunk = chunks.get(row.chunk) or records.chunk(self._index, row.chunk)
             if chunk is None:
                 raise CorruptIndexError(
@@ -197,6 +205,26 @@ class CacheKeeper:
                 records.parsed_uuid(chunk.uuid, self._index.path),
                 records.parsed_uuid(row.uuid, self._index.path),
             )
+
+    def _restored(self, place: Path, found: Manifest, last: Checkpoint) -> Manifest:
+        """Fill a cache with what a checkpoint says; one that holds something begins anew."""
+        if found.commit:
+            found = fill.begun(place, found.store, found.generation)
+        numbers = [last.as_of, *(span.commit for span in last.spans)]
+        rows = [row for row in (records.commit(self._index, n) for n in numbers) if row is not None]
+        if len(rows) != len(numbers):
+            raise CorruptIndexError(
+                f"{self._index.path} lacks commits of the last checkpoint; "
+                f"run `sqlstore rebuild {self._root}`"
+            )
+        next_record, parts = rows[0].first_record + rows[0].records, list(self._places(rows[1:]))
+        if next_record != (last.spans[-1].stop if last.spans else 0):
+            raise CorruptIndexError(
+                f"{self._index.path} has {next_record} records at commit {last.as_of}, the "
+                f"checkpoint of it has others; run `sqlstore rebuild {self._root}`"
+            )
+        how = self._is_of.schema, self._reader, last
+        return fill.restored(place, found, *how, parts, next_record)
 
     def _checked(self, cache: Cache, last: CommitRow) -> Cache:
         """Return the cache if the index ends where the log does, as far as the cache has come."""

@@ -65,6 +65,8 @@ class Committer:
         The schema at the time it was opened; a commit under another is refused.
     settings
         What a commit says of the store that changes the schema; given that.
+    chunk_size
+        Bytes after which the next chunk begins.
     usable
         Whether this process may commit; if not, `check_usable` says why.
     """
@@ -87,6 +89,7 @@ class Committer:
             opened.pop_all()
         self.schema = self._identity.schema
         self.settings = self._identity.settings
+        self.chunk_size = self._identity.chunk_size
         keeper = CacheKeeper(root, self._index, self._reader, self._identity)
         self._cache = CacheFollower(keeper)
         self._chunk: ChunkWriter | None = None
@@ -184,11 +187,16 @@ class Committer:
             raise
         return chunk
 
-    def look_up(self, read: Callable[[Index, ChunkReader], T]) -> T:
-        """Return what a function reads from index and log, under the writer lock as in `_begin`."""
+    def look_up(self, read: Callable[[Index, ChunkReader], T], *, settled: bool = False) -> T:
+        """Return what a function reads from index and log, under the writer lock as in `_begin`.
+
+        If asked for, the index is brought up to the log first.
+        """
         self.check_usable()
         with self._lock.held():
             self._follow_rebuild()
+            if settled:
+                self._settle(thorough=True, own=None)
             return read(self._index, self._reader)
 
     def _begin(self, *, resume: bool) -> ChunkWriter:
@@ -278,8 +286,9 @@ class Committer:
     def _insert(self, chunk: ChunkWriter, staged: Staged) -> Trailer:
         """Do step 2: take number and ids, and insert the rows."""
         last = self._last_commit()
-        if staged.computed_at is not None and records.edited_since(self._index, staged.computed_at):
-            raise EditedSinceError(f"records of {self._root} were edited meanwhile; try again")
+        since = staged.computed_at
+        if since is not None and records.is_other_since(self._index, since, staged.allows):
+            raise EditedSinceError(f"{self._root} was changed meanwhile; try again")
         table_start = align(staged.bodies_end)
         trailer = Trailer(
             kind=staged.kind,
@@ -322,9 +331,9 @@ class Committer:
         row = records.last_commit(self._index)
         _, trailer = identity.trailer_of(self._index, self._reader, row)
         known = records.store(self._index)
-        expected = replay.store_row(
-            self._identity, trailer.first_record + trailer.records, known.generation
-        )
+        next_record = trailer.first_record + trailer.records
+        not_in_log = known.generation, known.checkpoint
+        expected = replay.store_row(self._identity, next_record, *not_in_log)
         if known.schema_version == trailer.schema_version != self.schema.version:
             raise SchemaError("the schema of the store has changed; open the writer anew")
         if known != expected:

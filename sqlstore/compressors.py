@@ -19,7 +19,7 @@ from sqlstore.dictionaries import (
     trained,
 )
 from sqlstore.errors import CorruptStoreError
-from sqlstore.index import records
+from sqlstore.index import dictionaries, records
 from sqlstore.index.engine import Index
 from sqlstore.log import dictionary
 from sqlstore.log.dictionary import DictionaryPlace
@@ -99,7 +99,7 @@ class Compressors:
         """Return the newest dictionary of a field, also one that another writer has made."""
 
         def read(index: Index, reader: ChunkReader) -> tuple[int, bytes] | None:
-            row = records.newest_dictionary(index, field)
+            row = dictionaries.newest(index, field)
             return None if row is None else _body(index, reader, row)
 
         known = self._known.get(field)
@@ -141,7 +141,7 @@ class Compressors:
         NumberTakenError
             Another writer has committed one meanwhile.
         """
-        number = self._committer.look_up(lambda index, _: records.next_dictionary(index))
+        number = self._committer.look_up(lambda index, _: dictionaries.next_number(index))
         if number >= MOST:
             return None
         self._committer.commit(StagedDictionary(number, field, data), lambda _: None)
@@ -149,10 +149,10 @@ class Compressors:
 
 
 def _body(
-    index: Index, reader: ChunkReader, row: records.DictionaryRow
+    index: Index, reader: ChunkReader, row: dictionaries.DictionaryRow
 ) -> tuple[int, bytes] | None:
     """Return the number and the bytes of a dictionary."""
-    place = DictionaryPlace(*records.row_values(row))
+    place = DictionaryPlace(*dictionaries.values(row))
     chunk = records.chunk(index, place.chunk)
     if chunk is None:
         return None  # the index is damaged; the commit that comes says so

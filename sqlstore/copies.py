@@ -33,6 +33,7 @@ from sqlstore.errors import (
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
 from sqlstore.log import files, snapshots
+from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer
 from sqlstore.schema import is_name
@@ -110,32 +111,60 @@ def known(index: Index, reader: ChunkReader) -> dict[str, Snapshot]:
 
     The index says where their commits lie, the log what they are.
     """
-    rows = records.commits_of_kinds(index, KINDS)
-    return following(reader, (identity.trailer_of(index, reader, row) for row in rows))
+    last = identity.checkpoint_of_index(index, reader)
+    rows = records.commits_of_kinds(index, KINDS, after=last.as_of if last is not None else 0)
+    before = of_checkpoint(last) if last is not None else ()
+    return following(reader, (identity.trailer_of(index, reader, row) for row in rows), before)
 
 
-def following(reader: ChunkReader, commits: Iterable[tuple[str, Trailer]]) -> dict[str, Snapshot]:
+def following(
+    reader: ChunkReader, commits: Iterable[tuple[str, Trailer]], before: Iterable[Snapshot] = ()
+) -> dict[str, Snapshot]:
     """Return the snapshots that there are after some commits, in the order of the chain.
 
     Parameters
     ----------
     commits
         The chunk and the trailer of each; those of other kinds are skipped.
+    before
+        Those that there were before the commits.
 
     Raises
     ------
     CorruptChunkError
         One is damaged.
     """
-    found: dict[str, Snapshot] = {}
+    found = {snapshot.name: snapshot for snapshot in before}
     for chunk, trailer in commits:
         if trailer.kind in KINDS:
             titled = snapshots.parse(reader.table(chunk, trailer), trailer, chunk)
-            apply(found, trailer, titled)
+            apply(found, trailer, titled, chunk)
     return found
 
 
-def apply(found: dict[str, Snapshot], trailer: Trailer, titled: snapshots.Titled) -> None:
+def of_checkpoint(last: Checkpoint) -> list[Snapshot]:
+    """Return the snapshots that there were as of a checkpoint, in order."""
+    found = []
+    for row in last.rows("snapshots"):
+        _check_said(row["name"], row["commit"], last.name)
+        taken_at = dt.datetime.fromtimestamp(row["taken_at"] / 1e6, dt.UTC)
+        found.append(Snapshot(row["name"], row["note"], row["commit"], row["uuid"], taken_at))
+    return found
+
+
+def _check_said(name: str, commit: int, chunk: str) -> None:
+    """Raise if the log has a name that might lead out of the store."""
+    try:
+        check_name(name)
+    except SchemaError as error:
+        raise CorruptChunkError(
+            f"commit {commit} is about no snapshot: {error}", chunk=chunk
+        ) from error
+
+
+def apply(
+    found: dict[str, Snapshot], trailer: Trailer, titled: snapshots.Titled, chunk: str
+) -> None:
     """Add the snapshot that a commit takes, or remove the one that it drops.
 
     Raises
@@ -143,10 +172,7 @@ def apply(found: dict[str, Snapshot], trailer: Trailer, titled: snapshots.Titled
     CorruptChunkError
         Its name is none; it might lead out of the store.
     """
-    try:
-        check_name(titled.name)
-    except SchemaError as error:
-        raise CorruptChunkError(f"commit {trailer.number} is about no snapshot: {error}") from error
+    _check_said(titled.name, trailer.number, chunk)
     if trailer.kind == CommitKind.DROP_SNAPSHOT:
         found.pop(titled.name, None)
         return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,8 @@ from sqlstore.types import Ids
 if TYPE_CHECKING:
     from sqlstore.index.expressions import Expressions
 
+
+T = TypeVar("T")
 
 _WHERE_SHARE: Final = 32
 _ORDER_SHARE: Final = 2
@@ -124,9 +126,18 @@ class Finder:
             if self._index.is_replaced():
                 self._index.reopen()
 
+    def look_up(self, read: Callable[[Index, ChunkReader], T]) -> T:
+        """Return what a function reads from index and log."""
+        return read(self._index, self._reader)
+
     def last_commit(self) -> CommitRow:
         """Return the newest commit."""
         return records.last_commit(self._index)
+
+    def checkpoint(self) -> CommitRow | None:
+        """Return the commit that completed the last checkpoint, or None if there is none."""
+        number = records.store(self._index).checkpoint
+        return records.commit(self._index, number) if number else None
 
     def commit(self, number: int) -> CommitRow | None:
         """Return the commit of this number, or None if there is none."""

@@ -8,6 +8,7 @@ store, or that last changed its schema.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.log import table
 from sqlstore.log.chain import Link
+from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT, SCHEMA_KINDS, CommitKind, Trailer
 from sqlstore.schema import Schema
@@ -68,18 +70,47 @@ def of_link(reader: ChunkReader, link: Link) -> Identity:
 
 
 def of_index(index: Index, reader: ChunkReader) -> Identity:
-    """Return what the commit says that the schema is from, which the index says the place of."""
-    version = records.store(index).schema_version
-    row = records.commit(index, version or 1)
-    if row is None:
-        raise CorruptIndexError(
-            f"{index.path} lacks commit {version or 1}; run `sqlstore rebuild {index.root}`"
-        )
+    """Return what the commit says that the schema is from, which the index says the place of.
+
+    If its chunk is retired, the last checkpoint says it as well.
+    """
+    said = records.store(index)
+    version = said.schema_version
+    row = _commit(index, version or 1)
+    chunk = records.chunk(index, row.chunk)
+    if chunk is not None and chunk.retired:
+        return of_checkpoint(reader, _checkpoint(index, reader, said.checkpoint))
     name, trailer = trailer_of(index, reader, row)
     is_first = trailer.previous == NO_COMMIT
     if is_first != (version == 0) or trailer.schema_version != version:
         raise _not_this_commit(index, row)
     return _identity(reader, name, trailer, reader.header(name).store)
+
+
+def of_checkpoint(reader: ChunkReader, found: Checkpoint) -> Identity:
+    """Return what a checkpoint says."""
+    schema, settings = table.parse_schema(found.batch("schema"), found.trailer, found.name)
+    return _described(reader.header(found.name).store, schema, settings, found.trailer)
+
+
+def checkpoint_of_index(index: Index, reader: ChunkReader) -> Checkpoint | None:
+    """Return the last checkpoint, which the index says the place of; None if there is none."""
+    number = records.store(index).checkpoint
+    return _checkpoint(index, reader, number) if number else None
+
+
+def _checkpoint(index: Index, reader: ChunkReader, number: int) -> Checkpoint:
+    name, trailer = trailer_of(index, reader, _commit(index, number))
+    return Checkpoint(reader, name, trailer)
+
+
+def _commit(index: Index, number: int) -> records.CommitRow:
+    row = records.commit(index, number)
+    if row is None:
+        raise CorruptIndexError(
+            f"{index.path} lacks commit {number}; run `sqlstore rebuild {index.root}`"
+        )
+    return row
 
 
 def as_index_says(index: Index) -> Identity:
@@ -124,6 +155,12 @@ def _identity(reader: ChunkReader, name: str, trailer: Trailer, store: uuid.UUID
     if trailer.kind not in {CommitKind.CREATE, *SCHEMA_KINDS}:
         raise table.not_a_schema(trailer, name)
     schema, settings = table.parse_schema(reader.table(name, trailer), trailer, name)
+    return _described(store, schema, settings, trailer)
+
+
+def _described(
+    store: uuid.UUID, schema: Schema, settings: Mapping[str, Any], trailer: Trailer
+) -> Identity:
     return Identity(
         store,
         schema,

@@ -40,6 +40,11 @@ BATCH_ROWS: Final = 131_072
 BATCH_BYTES: Final = 64 * MiB
 """What leaves a store piece by piece: at most so many records, and so much payload, at a time."""
 
+CHECKPOINT_RECORDS: Final = 131_072
+CHECKPOINT_BYTES: Final = 64 * MiB
+"""About how many records, and how many bytes of what is said of them, one part of a checkpoint has:
+so much at most is lost with one damaged segment table."""
+
 CACHE_PART_BYTES: Final = 64 * MiB
 """Parts of the metadata mirror are merged up to this size."""
 

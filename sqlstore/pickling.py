@@ -46,11 +46,11 @@ def source_state(source: Source) -> SourceState:
     return source.how, source.store, source.schema, place, edition, source.seen
 
 
-def source_again(state: SourceState) -> Source:
+def source_again(state: SourceState, visible: range | Ids | None = None) -> Source:
     """Return what reads the same store at the same commit, in whatever process this is."""
     how, store, schema, place, edition, seen = state
     source = Source(how, store, schema)
-    source.resume(place, edition, seen)
+    source.resume(place, edition, seen, visible)
     return source
 
 
@@ -107,6 +107,6 @@ def concat_again(make: Callable[..., Any], wholes: Sequence[Any], chosen: IdsSta
     return make(wholes, _ids_again(chosen))
 
 
-def store_again(make: Callable[..., Any], source: SourceState) -> Any:
-    """Return the store that was pickled."""
-    return make(source_again(source))
+def store_again(make: Callable[..., Any], source: SourceState, visible: IdsState) -> Any:
+    """Return the store that was pickled, with the same records even if some were deleted since."""
+    return make(source_again(source, _ids_again(visible)))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore import checksum
 from sqlstore.errors import (
@@ -23,13 +25,15 @@ from sqlstore.errors import (
     SubsetNotFoundError,
 )
 from sqlstore.identity import Identity
-from sqlstore.index import alter, changes, records
+from sqlstore.index import alter, changes, dictionaries, records
 from sqlstore.index import subsets as index_subsets
+from sqlstore.index.dictionaries import DictionaryRow
 from sqlstore.index.engine import Index
 from sqlstore.index.subsets import SubsetRow
 from sqlstore.limits import FORMAT_VERSION
 from sqlstore.log import dictionary, edits, snapshots, subsets, table
 from sqlstore.log.chain import Link
+from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import Edit
 from sqlstore.log.reader import ChunkReader
@@ -57,6 +61,14 @@ def create_index(path: Path, identity: Identity, link: Link, chunk: uuid.UUID) -
     Index
         Open for writing.
     """
+    with new_index(path, identity) as index:
+        insert_commit(index, link.trailer, link.chunk, str(chunk), sealed=False)
+    return index
+
+
+@contextmanager
+def new_index(path: Path, identity: Identity) -> Iterator[Index]:
+    """Make a new index, open for writing, whose first rows the block inserts."""
     from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created, not before
 
     index = Index(path, write=True, create=True)
@@ -64,15 +76,16 @@ def create_index(path: Path, identity: Identity, link: Link, chunk: uuid.UUID) -
         with index.transaction():
             row = store_row(identity, next_record=0, generation=secrets.randbits(62))
             ddl.create(index, identity.schema, row)
-            insert_commit(index, link.trailer, link.chunk, str(chunk), sealed=False)
+            yield index
             index.commit()
     except BaseException:
         index.close()
         raise
-    return index
 
 
-def store_row(identity: Identity, next_record: int, generation: int) -> records.StoreRow:
+def store_row(
+    identity: Identity, next_record: int, generation: int, checkpoint: int = 0
+) -> records.StoreRow:
     """Return the row of `store` that a store has."""
     return records.StoreRow(
         uuid=str(identity.store),
@@ -84,6 +97,7 @@ def store_row(identity: Identity, next_record: int, generation: int) -> records.
         chunk_size=identity.chunk_size,
         created_at=identity.created_at,
         library_version=identity.library_version,
+        checkpoint=checkpoint,
     )
 
 
@@ -108,15 +122,18 @@ def insert_append(
     sqlite3.IntegrityError
         A constraint does not allow it.
     """
-    records.insert_records(index, schema, trailer.first_record, trailer.records, columns)
     ids = np.arange(trailer.first_record, trailer.first_record + trailer.records)
+    records.insert_records(index, schema, ids.tolist(), columns)
     for number, field_values in values.items():
         records.insert_blobs(index, blob_rows(ids, trailer.chunk, number, field_values))
 
 
-def blob_rows(ids: Ids, chunk: int, field: int, values: Values) -> records.BlobRows:
-    """Return the rows of `blobs` for values of one field that lie in one chunk."""
+def blob_rows(
+    ids: Ids, chunk: int | NDArray[np.uint32], field: int, values: Values
+) -> records.BlobRows:
+    """Return the rows of `blobs` for values of one field, which lie in one chunk or each in its."""
     here = values.present
+    chunk = chunk if isinstance(chunk, int) else chunk[here]
     ids = ids[here]
     compression, raw_length, items = (
         values.compression[here],
@@ -145,7 +162,7 @@ def insert_dictionary(index: Index, place: DictionaryPlace) -> None:
     sqlite3.IntegrityError
         There is one of that number.
     """
-    records.insert_dictionary(index, records.DictionaryRow(*dictionary.row_of(place)))
+    dictionaries.insert(index, DictionaryRow(*dictionary.row_of(place)))
 
 
 def edit_records(index: Index, schema: Schema, edit: Edit, chunk: int) -> int:
@@ -197,16 +214,36 @@ def change_subsets(index: Index, trailer: Trailer, described: Described, ids: Id
         There is none to drop.
     """
     if trailer.kind == CommitKind.SAVE_SUBSET:
-        index_subsets.insert(index, subset_row(trailer, described, ids), ids.tolist())
+        row = subset_row(trailer.number, trailer.committed_at, described, ids)
+        index_subsets.insert(index, row, ids.tolist())
     elif not index_subsets.delete(index, described.name):
         raise SubsetNotFoundError(f"there is no subset {described.name!r}")
 
 
-def subset_row(trailer: Trailer, described: Described, ids: Ids) -> SubsetRow:
-    """Return the row of `subsets` that a subset becomes."""
+def subset_row(number: int, saved_at: int, described: Described, ids: Ids) -> SubsetRow:
+    """Return the row of `subsets` that a subset becomes which a commit of a number saved then."""
     said = described.name, described.sql, described.parameters, described.note
-    marks = described.fingerprint, described.content, trailer.committed_at
-    return SubsetRow(trailer.number, *said, len(ids), *marks)
+    marks = described.fingerprint, described.content, saved_at
+    return SubsetRow(number, *said, len(ids), *marks)
+
+
+def complete_checkpoint(
+    index: Index, trailer: Trailer, places: Iterable[DictionaryPlace], retired: Sequence[int]
+) -> None:
+    """Do what a checkpoint brings: dictionaries lie in it, and chunks are gone.
+
+    Raises
+    ------
+    CorruptIndexError
+        There is no such dictionary.
+    """
+    for place in places:
+        if not dictionaries.move(index, DictionaryRow(*dictionary.row_of(place))):
+            raise CorruptIndexError(
+                f"{index.path} lacks dictionary {place.number}; run `sqlstore rebuild {index.root}`"
+            )
+    records.retire_chunks(index, retired)
+    records.set_checkpoint(index, trailer.number)
 
 
 def insert_commit(
@@ -268,7 +305,7 @@ def insert_from_log(
         )
     try:
         if check_readable(trailer, name):
-            schema = _insert_rows(index, schema, reader.table(name, trailer), trailer, name)
+            schema = _insert_rows(index, schema, reader, trailer, name)
         insert_commit(index, trailer, name, str(reader.header(name).chunk), sealed=sealed)
     except (sqlite3.IntegrityError, RecordNotFoundError, SubsetNotFoundError) as error:
         raise CorruptIndexError(
@@ -281,14 +318,20 @@ def insert_from_log(
 
 
 def _insert_rows(
-    index: Index, schema: Schema, batch: pa.RecordBatch, trailer: Trailer, name: str
+    index: Index, schema: Schema, reader: ChunkReader, trailer: Trailer, name: str
 ) -> Schema:
     """Do what the table of a commit says, and return the schema after it."""
+    if trailer.kind == CommitKind.CHECKPOINT:
+        found = Checkpoint(reader, name, trailer)
+        retired = [row["chunk"] for row in found.rows("chunks") if row["retired"]]
+        complete_checkpoint(index, trailer, found.dictionaries, retired)
+        return schema
+    batch = reader.table(name, trailer)
     match trailer.kind:
         case CommitKind.APPEND:
             columns = sql_columns(batch, schema)
             insert_append(index, schema, trailer, all_values(batch, schema), columns)
-        case CommitKind.UPDATE | CommitKind.REPLACE | CommitKind.DELETE:
+        case CommitKind.UPDATE | CommitKind.REPLACE | CommitKind.DELETE | CommitKind.COMPACT:
             edit_records(index, schema, edits.parse(batch, trailer, name), trailer.chunk)
         case CommitKind.DICTIONARY:
             insert_dictionary(index, dictionary.parse(batch, trailer, name))
@@ -296,6 +339,8 @@ def _insert_rows(
             change_subsets(index, trailer, *subsets.parse(batch, trailer, name))
         case CommitKind.SNAPSHOT | CommitKind.DROP_SNAPSHOT:
             snapshots.parse(batch, trailer, name)  # no rows, but it must be one
+        case CommitKind.CHECKPOINT_PART:
+            pass  # the index has these records
         case _:
             before, (schema, _) = schema, table.parse_schema(batch, trailer, name)
             alter.change(index, before, schema)

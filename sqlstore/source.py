@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sqlstore.attached import ATTEMPTS, Attached
 from sqlstore.cache import locations
-from sqlstore.cache.segments import edit_of, table_of
+from sqlstore.cache.segments import check_lost
 from sqlstore.encodings import Encoding
 from sqlstore.errors import CorruptCacheError, MissingChunkError, RecordNotFoundError
 from sqlstore.finder import check_still_there
@@ -129,7 +129,14 @@ class Source(Attached):
         """Return whether a commit is the one that is seen here, or one before it."""
         if seen.uuid == self.seen.uuid or not seen.records:
             return True
-        return seen.commit < self.seen.commit and self._reading(lambda: self._is_in_log(seen))
+        return seen.commit < self.seen.commit and self._reading(lambda: self._is_before(seen))
+
+    def _is_before(self, seen: Seen) -> bool:
+        """Return whether a commit lies in the log, or lay there until its chunk was retired."""
+        if self._is_in_log(seen):
+            return True
+        row = self.finder.commit(seen.commit)
+        return row is not None and row.uuid == str(seen.uuid)
 
     def _metadata(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         if self.cache is None:
@@ -173,10 +180,11 @@ class Source(Attached):
             except CorruptCacheError as error:
                 if isinstance(error, LostRecordError):
                     self._refuse_lost(np.array([error.where["record"]], np.int64))
-                self._renew(used)
+                self.renew(used)
             except MissingChunkError:
                 check_still_there(self.root)  # or all of the store is gone
-                raise
+                if not self.follow_compaction(used):
+                    raise
         return read()
 
     def _refuse_lost(self, ids: Ids) -> bool:
@@ -192,6 +200,6 @@ class Source(Attached):
             # An edit may be of any record before it; nobody knows of which.
             first = 0 if place.kind in EDITS else place.first_record
             if np.any((ids >= first) & (ids < place.first_record + place.records)):
-                table_of(self._reader, place), edit_of(self._reader, place)
+                check_lost(self._reader, place)
                 mended = True
         return mended

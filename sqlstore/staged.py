@@ -6,7 +6,7 @@ import dataclasses
 import sqlite3
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -46,7 +46,9 @@ class Staged(ABC):
         Whether there is another schema after it.
     computed_at
         Number of the commit as of which it was computed from what there was: it is refused if
-        records were edited since. None if it does not depend on that.
+        there were commits since of other kinds than it allows. None if it does not depend on that.
+    allows
+        Those kinds: what neither edits records nor changes the schema.
     bodies_end, table
         Where the bodies end, and the segment table, once it is laid out.
     """
@@ -56,6 +58,13 @@ class Staged(ABC):
     count: int = 0
     changes_schema: bool = False
     computed_at: int | None = None
+    allows: ClassVar[Collection[CommitKind]] = (
+        CommitKind.APPEND,
+        CommitKind.DICTIONARY,
+        CommitKind.COMPACT,
+        CommitKind.CHECKPOINT_PART,
+        CommitKind.CHECKPOINT,
+    )
     bodies_end: int
     table: pa.Buffer
 
@@ -178,50 +187,6 @@ class StagedEdit(Staged):
                 _, key, where = twice
                 return duplicate_key(schema, key, **where)
         return SchemaError(f"the store does not allow these values: {error}")
-
-
-class StagedAbsorbed(StagedEdit):
-    """What another tool has done to the rows of records, on its way into the log.
-
-    The rows are as they shall be, except for values that the column rounds.
-
-    Parameters
-    ----------
-    generation, after
-        The generation of the index, and the number of the commit, that they were compared with.
-    column
-        The column of an update.
-    rounded
-        New value, record and present value, for each value that the column rounds.
-    """
-
-    def __init__(
-        self,
-        edit: Edit,
-        schema: Schema,
-        generation: int,
-        after: int,
-        column: str = "",
-        rounded: Sequence[tuple[SqlValue, int, SqlValue]] = (),
-    ) -> None:
-        super().__init__(edit, schema)
-        self._seen = generation, after + 1
-        self._column = column
-        self._rounded = rounded
-
-    def insert(self, index: Index, trailer: Trailer) -> None:
-        """Round values, and remove what is left of deleted records.
-
-        Raises
-        ------
-        EditedSinceError
-            There has been another commit, or a rebuild.
-        """
-        if (records.store(index).generation, trailer.number) != self._seen:
-            raise EditedSinceError("another commit, or a rebuild, has come in between")
-        if self.kind == CommitKind.DELETE:
-            changes.delete_records(index, self._schema, self._edit.ids)
-        changes.round_values(index, self._column, self._rounded)
 
 
 def _key_twice(

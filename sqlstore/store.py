@@ -65,7 +65,8 @@ class Store(StoreEdits):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what another process needs to read the store as it is seen here."""
         self._source.check_open()
-        return pickling.store_again, (Store, pickling.source_state(self._source))
+        visible = pickling.ids_state(self._source, self._source.ids())
+        return pickling.store_again, (Store, pickling.source_state(self._source), visible)
 
     def _record_ids(self) -> range | Ids:
         self._source.check_open()

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from sqlstore import computing, diff, edits, snapshots, subsets
+from sqlstore import compaction, computing, diff, edits, snapshots, subsets
 from sqlstore import upsert as upserts
 from sqlstore.columnar import is_tabular
+from sqlstore.compaction import Compaction
 from sqlstore.copies import Snapshot
 from sqlstore.diff import Diff
 from sqlstore.duplicates import duplicates
@@ -265,3 +266,37 @@ class StoreEdits(View):
             There is none of that name.
         """
         return diff.between(self._source, before, after)
+
+    def compact(self, *, min_garbage: float = 0.25, dry_run: bool = False) -> Compaction:
+        """Give back the bytes that nobody needs any more; ids, views and snapshots stay.
+
+        What was updated, replaced or deleted stays in the chunk files until then, and so do the
+        tables of all commits. The live values of chunks that are mostly garbage are copied, as they
+        are stored, and those chunks are removed. Others may read and write meanwhile; who reads
+        from a chunk that is removed goes on where its values are now. Killed at any moment, the
+        store is what it was, and the next compaction goes on. A snapshot keeps the chunk files that
+        it shows records of.
+
+        Parameters
+        ----------
+        min_garbage
+            The share of a chunk's bytes that nobody needs, from which on it is rewritten.
+        dry_run
+            Only say what would be done.
+
+        Returns
+        -------
+        Compaction
+            Every chunk and what becomes of it, the bytes copied, and the bytes freed. Printed, it
+            says so in words.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store was opened for reading, and this is no dry run.
+        CorruptStoreError
+            Something live is damaged. Nothing is removed.
+        StoreBusyError
+            Others change the same records all the time.
+        """
+        return compaction.compact(self._source, min_garbage, dry_run=dry_run)

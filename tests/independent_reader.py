@@ -41,14 +41,56 @@ def read(root: Path) -> dict[str, Any]:
         "dictionaries": {},
         "subsets": {},
         "snapshots": {},
+        "chunks": {commit["chunk"]: root / "chunks" / commit["file"] for commit in found.values()},
     }
-    number, previous, record = 1, bytes(16), 0
-    for commit in commits:
+    number, previous, record = read_checkpoint(commits, store)
+    for commit in [commit for commit in commits if commit["number"] >= number]:
         link = commit["number"], commit["previous"], commit["first_record"]
         require(link == (number, previous, record), f"commit {link[0]} in place of commit {number}")
         read_commit(commit, store)
         number, previous, record = number + 1, commit["commit"], record + commit["records"]
     return store
+
+
+def read_checkpoint(commits: list[Commit], store: dict[str, Any]) -> tuple[int, bytes, int]:
+    """Take over the last checkpoint; return the number, predecessor and record to go on with."""
+    last = next((commit for commit in reversed(commits) if commit["kind"] == 19), None)
+    if last is None:
+        return 1, bytes(16), 0
+    require(zlib.crc32(last["table"]) == last["table_crc"], "damage in the table of a checkpoint")
+    (batch,) = pa.ipc.open_stream(last["table"])
+    said = json.loads(batch.schema.metadata[b"sqlstore"])
+    before: list[dict[str, Any]] = []
+    for piece in batch.to_pylist():
+        body = read_body(piece, last)
+        require(zlib.crc32(body) == piece["crc"], f"damage in the {piece['kind']}")
+        if piece["kind"] == "dictionary":
+            store["dictionaries"][piece["number"]] = body
+            continue
+        (rows,) = pa.ipc.open_stream(body)
+        if piece["kind"] == "schema":
+            store["settings"] = json.loads(rows.schema.metadata[b"sqlstore"])
+            store["schema"] = rows.to_pylist()
+        elif piece["kind"] == "commits":
+            before = rows.to_pylist()
+        elif piece["kind"] == "snapshots":
+            store["snapshots"] = {row["name"]: row for row in rows.to_pylist()}
+        elif piece["kind"] == "subset":
+            described = json.loads(rows.schema.metadata[b"sqlstore"])
+            members = rows["record"].to_pylist()
+            store["subsets"][described["name"]] = described | {"records": members}
+    record = before[-1]["first_record"] + before[-1]["records"]
+    require(before[-1]["number"] == said["as_of"], "a checkpoint of another commit")
+    for number, first, stop in said["parts"]:
+        (part,) = (commit for commit in commits if commit["number"] == number)
+        require(part["kind"] == 21, f"commit {number} is no part of a checkpoint")
+        (batch,) = pa.ipc.open_stream(part["table"])
+        for row in batch.to_pylist():
+            place = row.pop("record")
+            require(first <= place < stop <= record, f"record {place} in another part")
+            values = {p["name"]: read_part(p, row, part, store) for p in store["schema"]}
+            store["records"][place], store["rows"][place] = values, row
+    return said["as_of"] + 1, bytes.fromhex(said["commit"]), record
 
 
 def commits_of(path: Path) -> list[Commit]:
@@ -75,7 +117,7 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
     require(zlib.crc32(table) == commit["table_crc"], f"damage in the table of commit {number}")
     require((number == 1) == (kind == 1), "the first commit, and no other, is a creation")
     require(
-        kind in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 20) or commit["flags"] & 1 == 1,
+        kind in (1, 2, 3, 4, 5, 6, 7, 8, *range(11, 17), *range(18, 22)) or commit["flags"] & 1,
         f"commit {number} is of an unknown kind",
     )
     if kind in (1, 6, 7, 8, 11, 12):
@@ -88,7 +130,7 @@ def read_commit(commit: Commit, store: dict[str, Any]) -> None:
         for record, row in enumerate(batch.to_pylist(), commit["first_record"]):
             values = {p["name"]: read_part(p, row, commit, store) for p in store["schema"]}
             store["records"][record], store["rows"][record] = values, row
-    elif kind in (3, 4, 5):
+    elif kind in (3, 4, 5, 18):
         (batch,) = pa.ipc.open_stream(table)
         edit_records(batch.to_pylist(), commit, store)
     elif kind in (14, 15):
@@ -141,7 +183,7 @@ def read_part(
     value = row.get(f"{part['kind'][0]}{part['number']}")  # f0, f1, ... and c0, c1, ...
     if value is None or part["kind"] == "column":
         return value  # json as its text
-    body = read_body(value, commit)
+    body = read_body(value, commit, store["chunks"])
     known = store["dictionaries"]
     if part["type"].endswith("[]"):
         return [decode(part["type"][:-2], raw) for raw in read_items(body, value, known)]
@@ -150,8 +192,14 @@ def read_part(
     return decode(part["type"], raw)
 
 
-def read_body(place: dict[str, int], commit: Commit) -> bytes:
+def read_body(
+    place: dict[str, int], commit: Commit, chunks: dict[int, Path] | None = None
+) -> bytes:
     start, length = place["offset"], place["length"]
+    if chunks is not None and "chunk" in place:
+        with chunks[place["chunk"]].open("rb") as file:
+            file.seek(start)
+            return file.read(length)
     require(commit["bodies_start"] <= start <= commit["bodies_end"] - length, "value out of bounds")
     body: bytes = commit["bodies"][start - commit["bodies_start"] :][:length]
     return body

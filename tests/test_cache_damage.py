@@ -166,7 +166,7 @@ def test_threads_that_find_damage_make_the_cache_anew_once(path: Path) -> None:
     append(path, *EXPECTED)
     n_threads = 6
     found_it = threading.Barrier(n_threads)
-    renew = Source._renew
+    renew = Source.renew
 
     def together(*arguments: Any) -> None:
         with suppress(threading.BrokenBarrierError):
@@ -177,7 +177,7 @@ def test_threads_that_find_damage_make_the_cache_anew_once(path: Path) -> None:
         for part in edition(path).glob("metadata-*"):
             part.write_bytes(bytes(part.stat().st_size))
         with (
-            mock.patch.object(Source, "_renew", together),
+            mock.patch.object(Source, "renew", together),
             results_of(fill, "begun") as begun,
             ThreadPoolExecutor(n_threads) as pool,
         ):

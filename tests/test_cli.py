@@ -34,7 +34,7 @@ SNAPSHOT_COMMANDS = ("snapshot", "snapshots", "diff", "drop-snapshot")  # see te
 COMMANDS = (
     *("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate"),
     *SNAPSHOT_COMMANDS,
-    "export",
+    *("compact", "export"),
 )
 FOLDER_COMMANDS = ("import-folder", "export-folder")  # their tests are in test_export_folder.py
 RECORDS: list[dict[str, Any]] = [
@@ -800,6 +800,8 @@ def stable(text: str) -> str:
     text = re.sub(r'("n_bytes"|"bytes"|"before"|"after"): [^,\n]+', r"\1: ...", text)
     text = re.sub(r"[\d-]{10} [\d:]{8}\+00:00", "(time)", text)
     text = re.sub(r"revision \d+", "revision ...", text)
+    text = re.sub(r'("name": "\d{6})-[0-9a-f]{8}', r"\1-...", text)
+    text = re.sub(r'("size"|"live"): \d+', r"\1: ...", text)
     return re.sub(r"[\d,]+ bytes( \([\d.]+ .iB\))?", "... bytes", text)
 
 

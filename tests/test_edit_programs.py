@@ -11,6 +11,7 @@ import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlstore
+from sqlstore.compaction import plan
 from tests.edited import assert_edited, new_store
 from tests.processes import COMMIT_STEPS, Child, Steps, kill_self
 
@@ -109,6 +111,12 @@ class Program:
         else:
             self.store.create_index(name)
 
+    def compact(self, numbers: list[int]) -> None:
+        """Compact, however little there is to gain."""
+        with mock.patch.object(plan, "LEAST_FREED", -sqlstore.GiB):
+            done = self.store.compact(min_garbage=numbers[0] % 2)
+        assert done.done == bool(done.chunks)
+
     def begin_anew(self, numbers: list[int]) -> None:
         """Open the store anew, with or without its cache and index."""
         path = self.store.path
@@ -137,6 +145,7 @@ STEPS = (
     Program.replace,
     Program.delete,
     Program.change_columns,
+    Program.compact,
     Program.begin_anew,
 )
 numbers = st.lists(st.integers(0, 1000), min_size=1, max_size=4)

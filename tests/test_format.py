@@ -378,7 +378,7 @@ def test_chunks_of_two_copies_are_refused_without_the_library(owls: Path, tmp_pa
         sqlstore.rebuild(owls)
 
 
-@pytest.mark.parametrize("kind", [CommitKind.ADOPT, CommitKind.CHECKPOINT, 4711])
+@pytest.mark.parametrize("kind", [CommitKind.ADOPT, CommitKind.ADD_FIELD, 4711])
 @pytest.mark.parametrize("skippable", [False, True])
 def test_a_commit_of_an_unknown_kind_is_refused_unless_it_may_be_skipped(
     owls: Path, kind: int, skippable: bool

@@ -52,10 +52,11 @@ class Program(edits.Program):
         had, has = old.store.schema.columns, self.store.schema.columns
         by_number = {column.number: column.name for column in had.values()}
         both = {by_number[c.number]: c.name for c in has.values() if c.number in by_number}
+        compared = {**both, "note": "note"}
         common = [record for record in self.model if record in old.model]
         changed = {
             new: ids
-            for before, new in both.items()
+            for before, new in compared.items()
             if (ids := [r for r in common if self.model[r][new] != old.model[r][before]])
         }
         found = self.store.diff(name)
@@ -69,7 +70,8 @@ class Program(edits.Program):
 
 STEPS = (
     *(Program.append, Program.update, Program.delete, Program.change_columns),
-    *(Program.begin_anew, Program.snapshot, Program.snapshot),
+    *(Program.begin_anew, Program.snapshot, Program.snapshot, Program.replace),
+    *(Program.compact, Program.compact),
 )
 
 

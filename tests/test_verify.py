@@ -332,7 +332,7 @@ def test_a_commit_that_is_not_in_the_log_is_named(root: Path) -> None:
         "UPDATE chunks SET name = '../index.sqlite' WHERE chunk = 1",
         "DELETE FROM chunks WHERE chunk = 1",
         "DELETE FROM chunks WHERE chunk = 0",
-        "INSERT INTO chunks VALUES (77, '000077-00000000.chunk', 'no uuid', 64, 0)",
+        "INSERT INTO chunks VALUES (77, '000077-00000000.chunk', 'no uuid', 64, 0, 0)",
     ],
 )
 def test_a_changed_chunk_is_named(root: Path, change: str) -> None:

@@ -50,6 +50,7 @@ def upgrade() -> None:
         _integer("chunk_size"),
         _integer("created_at"),
         _text("library_version"),
+        _integer("checkpoint"),
         sqlite_strict=True,
     )
     op.create_table(
@@ -79,6 +80,7 @@ def upgrade() -> None:
         _text("uuid"),
         _integer("size"),
         _integer("sealed"),
+        _integer("retired"),
         sqlite_strict=True,
     )
     op.create_table(

@@ -14,18 +14,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sqlstore import limits
+from sqlstore.arrow import validity
 from sqlstore.cache import chunks, locations, manifest, metadata, removed
 from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.folder import remove_others
 from sqlstore.cache.manifest import Manifest
-from sqlstore.cache.segments import Place, dictionary_of, edit_of, table_of
+from sqlstore.cache.segments import Place, dictionaries_of, edit_of, part_of, table_of
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import files, table
+from sqlstore.log.checkpoint import Checkpoint, Part
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit, Edited, last_of_each
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
-from sqlstore.schema import Schema
+from sqlstore.schema import Column, Schema
 from sqlstore.types import Ids
 
 
@@ -35,7 +37,7 @@ class _Read:
 
     place: Place
     batch: pa.RecordBatch | None = None
-    dictionary: DictionaryPlace | None = None
+    dictionaries: Sequence[DictionaryPlace] = ()
     edit: Edit | None = None
 
     @property
@@ -48,9 +50,10 @@ class _Read:
     @property
     def is_lost(self) -> bool:
         """Return whether it is damaged, and that is felt elsewhere."""
-        kind = self.place.kind
-        needed = {CommitKind.DICTIONARY: self.dictionary, **dict.fromkeys(EDITS, self.edit)}
-        return kind in needed and needed[CommitKind(kind)] is None
+        if self.place.kind == CommitKind.DICTIONARY:
+            return not self.dictionaries
+        # Without the table of a compaction values are where they were.
+        return self.place.kind in EDITS - {CommitKind.COMPACT} and self.edit is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,79 @@ def extend(
     return have
 
 
+def restored(
+    folder: Path,
+    have: Manifest,
+    schema: Schema,
+    reader: ChunkReader,
+    last: Checkpoint,
+    places: Sequence[Place],
+    next_record: int,
+) -> Manifest:
+    """Fill a cache that holds nothing with what a checkpoint says. The lock must be held.
+
+    Parameters
+    ----------
+    have
+        What `begun` returned.
+    places
+        Where its parts lie.
+    next_record
+        The id that the next record would have got.
+    """
+    edition, live, lost = folder / have.edition, [np.empty(0, np.int64)], []
+    named = [row for row in last.rows("chunks") if not row["retired"]]
+    chunks.write(edition, {row["chunk"]: ChunkFile(row["name"], row["uuid"]) for row in named})
+    parts: tuple[manifest.Part, ...] = ()
+    for span, place in zip(last.spans, places, strict=True):
+        ids, part = np.arange(span.first, span.stop, dtype=np.int64), None
+        try:
+            part = part_of(reader, place, span)
+        except CorruptChunkError:
+            lost.append(dataclasses.replace(place, first_record=span.first, records=len(ids)))
+        for field in schema.fields.values():
+            path = edition / have.locations_of(field.number)
+            locations.write(path, span.first, _rows_of_part(part, ids, field.number))
+        live.append(ids if part is None else part.ids)
+        if part is not None and len(schema.columns):
+            how = list(schema.columns.values()), last.as_of
+            batches = [_spread(part, ids, how[0])]
+            parts = metadata.extended(edition, parts, span.first, batches, *how)
+    deleted = np.setdiff1d(np.arange(next_record), np.concatenate(live), assume_unique=True)
+    return dataclasses.replace(
+        have,
+        commit=last.as_of,
+        commit_uuid=last.commit,
+        records=next_record,
+        chunks=max((row["chunk"] + 1 for row in named), default=0),
+        parts=parts,
+        deleted=removed.extended(edition, None, deleted, last.as_of),
+        lost=tuple(lost),
+        dictionaries=tuple(last.dictionaries),
+    )
+
+
+def _rows_of_part(part: Part | None, ids: Ids, field: int) -> NDArray[np.uint32]:
+    """Return the location rows of consecutive ids, of which a part has those that are live."""
+    if part is None:
+        return locations.rows_lost(ids, field)
+    values, chunk = part.values(field)
+    rows = locations.rows_of(table.no_values(len(ids)), 0, ids, field)
+    rows[part.ids - ids[0]] = locations.rows_of(values, chunk, part.ids, field)
+    return rows
+
+
+def _spread(part: Part, ids: Ids, columns: Sequence[Column]) -> pa.RecordBatch:
+    """Return the metadata of consecutive ids; nothing but nulls where a record is not live."""
+    if len(part.ids) == len(ids):
+        return part.batch
+    places, is_live = np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
+    places[part.ids - ids[0]], is_live[part.ids - ids[0]] = np.arange(len(part.ids)), True
+    rows = pa.Array.from_buffers(pa.int64(), len(ids), [validity(is_live), pa.py_buffer(places)])
+    arrays = [table.parse_column(part.batch, column).take(rows) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{column.number}" for column in columns])
+
+
 def _read(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Iterator[_Read]:
     number, record = have.commit, have.records
     for place in places:
@@ -112,7 +188,7 @@ def _read(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Itera
             )
         number, record = place.number, record + place.records
         try:
-            found = table_of(reader, place), dictionary_of(reader, place), edit_of(reader, place)
+            found = table_of(reader, place), dictionaries_of(reader, place), edit_of(reader, place)
             yield _Read(place, *found)
         except CorruptChunkError:
             # Other records can be read all the same; these say so when asked for.
@@ -170,8 +246,13 @@ def _written(folder: Path, have: Manifest, schema: Schema, group: Sequence[_Read
         deleted=removed.extended(folder, have.deleted, edited.deleted, last.number),
         lost=tuple(lost),
         replaced=tuple(replaced.items()),
-        dictionaries=(*have.dictionaries, *(one.dictionary for one in group if one.dictionary)),
+        dictionaries=_newest([*have.dictionaries, *(d for one in group for d in one.dictionaries)]),
     )
+
+
+def _newest(places: Iterable[DictionaryPlace]) -> tuple[DictionaryPlace, ...]:
+    """Return where each dictionary lies last."""
+    return tuple({place.number: place for place in places}.values())
 
 
 def _rows(read: _Read, field: int) -> NDArray[np.uint32]:

@@ -40,8 +40,16 @@ def file_name(field: int, commit: int) -> str:
     return f"locations-{field}-{commit}.bin"
 
 
-def rows_of(values: Values, chunk: int, records: Ids, field: int) -> NDArray[np.uint32]:
-    """Return the location rows of values of one field that lie in one chunk, shape ``(n, 8)``."""
+def rows_of(
+    values: Values, chunk: int | NDArray[np.uint32], records: Ids, field: int
+) -> NDArray[np.uint32]:
+    """Return the location rows of values of one field, shape ``(n, 8)``.
+
+    Parameters
+    ----------
+    chunk
+        That all of them lie in, or a chunk for each.
+    """
     rows = np.zeros((len(values.present), 8), np.uint32)
     rows[:, CHUNK] = chunk
     rows[:, OFFSET] = values.offset
@@ -54,6 +62,20 @@ def rows_of(values: Values, chunk: int, records: Ids, field: int) -> NDArray[np.
         rows[~values.present] = 0
         rows[~values.present, COMPRESSION] = ABSENT
     return _sealed(rows, records, field)
+
+
+def values_of(rows: NDArray[np.uint32]) -> Values:
+    """Return what location rows say of values but for the chunk that each lies in."""
+    present = rows[:, COMPRESSION] != ABSENT
+    return Values(
+        present=present,
+        offset=rows[:, OFFSET],
+        length=rows[:, LENGTH],
+        raw_length=rows[:, RAW_LENGTH],
+        items=rows[:, ITEMS],
+        crc=rows[:, CRC],
+        compression=np.where(present, rows[:, COMPRESSION], 0).astype(np.uint8),
+    )
 
 
 def rows_lost(records: Ids, field: int) -> NDArray[np.uint32]:

@@ -59,6 +59,17 @@ class Mirror:
                 later._batches[number_of[self._parts[number]]] = batch
         return later
 
+    def hold(self) -> None:
+        """Map every part now, so that it can be read even when others replace it.
+
+        Raises
+        ------
+        CorruptCacheError
+            A part is missing or damaged.
+        """
+        for number in range(len(self._parts)):
+            self._batch(number)
+
     def columns(self, ids: range | Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
         """Return metadata columns of records, in the order of the ids: each in some pieces.
 
@@ -246,9 +257,9 @@ def laid_over(
     for part in parts:
         low, high = np.searchsorted(updated, [part.first, part.first + part.records])
         if low < high:
-            batch = load(folder, part)
+            batch, ids = load(folder, part), np.arange(part.first, part.first + part.records)
             arrays = [
-                edited.laid_over(table.parse_column(batch, column), part.first, column.number)
+                edited.laid_over(table.parse_column(batch, column), ids, column.number)
                 for column in columns
             ]
             part = _written(folder, part.first, arrays, columns, commit)

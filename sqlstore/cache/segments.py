@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import dictionary, edits
+from sqlstore.log.checkpoint import Checkpoint, Part, Span, read_part
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit
 from sqlstore.log.reader import ChunkReader
@@ -56,11 +57,7 @@ def trailer_of(reader: ChunkReader, place: Place) -> Trailer:
     """
     trailer = reader.trailer(place.name, place.trailer, place.chunk_uuid)
     if trailer is None:
-        raise CorruptChunkError(
-            f"the trailer of {span(place.first_record, place.records)} is damaged",
-            chunk=place.name,
-            offset=place.trailer,
-        )
+        raise _damaged_trailer(place)
     found = trailer.number, trailer.kind, trailer.commit, trailer.first_record, trailer.records
     said = place.number, place.kind, place.commit, place.first_record, place.records
     if found != said or trailer.chunk != place.chunk:
@@ -72,8 +69,16 @@ def trailer_of(reader: ChunkReader, place: Place) -> Trailer:
     return trailer
 
 
+def _damaged_trailer(place: Place) -> CorruptChunkError:
+    return CorruptChunkError(
+        f"the trailer of {span(place.first_record, place.records)} is damaged",
+        chunk=place.name,
+        offset=place.trailer,
+    )
+
+
 def edit_of(reader: ChunkReader, place: Place) -> Edit | None:
-    """Return what an update or a delete does; None if the commit is neither.
+    """Return what an edit does; None if the commit is none.
 
     Raises
     ------
@@ -86,18 +91,59 @@ def edit_of(reader: ChunkReader, place: Place) -> Edit | None:
     return edits.parse(reader.table(place.name, trailer), trailer, place.name)
 
 
-def dictionary_of(reader: ChunkReader, place: Place) -> DictionaryPlace | None:
-    """Return where the dictionary of a commit lies; None if the commit adds none.
+def dictionaries_of(reader: ChunkReader, place: Place) -> list[DictionaryPlace]:
+    """Return the dictionaries that a commit adds or moves.
 
     Raises
     ------
     CorruptChunkError, CorruptIndexError
         As `table_of`.
     """
+    if place.kind == CommitKind.CHECKPOINT:
+        return checkpoint_of(reader, place).dictionaries
     if place.kind != CommitKind.DICTIONARY:
-        return None
+        return []
     trailer = trailer_of(reader, place)
-    return dictionary.parse(reader.table(place.name, trailer), trailer, place.name)
+    return [dictionary.parse(reader.table(place.name, trailer), trailer, place.name)]
+
+
+def checkpoint_of(reader: ChunkReader, place: Place) -> Checkpoint:
+    """Return the checkpoint that a commit completes.
+
+    Raises
+    ------
+    CorruptChunkError, CorruptIndexError
+        As `table_of`.
+    """
+    return Checkpoint(reader, place.name, trailer_of(reader, place))
+
+
+def part_of(reader: ChunkReader, place: Place, span: Span) -> Part:
+    """Return the records of a checkpoint that a commit holds.
+
+    Raises
+    ------
+    CorruptChunkError, CorruptIndexError
+        As `table_of`.
+    """
+    return read_part(reader, place.name, trailer_of(reader, place), span)
+
+
+def check_lost(reader: ChunkReader, place: Place) -> None:
+    """Raise what is wrong with the table of a commit, if it is still damaged.
+
+    Raises
+    ------
+    CorruptChunkError, CorruptIndexError
+        As `table_of`.
+    """
+    if place.kind != CommitKind.CHECKPOINT_PART:
+        table_of(reader, place), edit_of(reader, place)
+        return
+    trailer = reader.trailer(place.name, place.trailer, place.chunk_uuid)
+    if trailer is None:
+        raise _damaged_trailer(place)
+    read_part(reader, place.name, trailer)
 
 
 def table_of(reader: ChunkReader, place: Place) -> pa.RecordBatch | None:

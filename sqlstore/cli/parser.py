@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, describe, export, folders, snapshots
+from sqlstore.cli import commands, compact, describe, export, folders, snapshots
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         "A copy of the index as it was is kept beside it.",
     )
     _add_snapshots(add)
+    _add_compact(add)
     _add_export(add)
     _add_import_folder(add)
     _add_export_folder(add)
@@ -168,6 +169,31 @@ def _add_snapshots(add: _Commands) -> None:
         "drop-snapshot", snapshots.drop_snapshot, "forget a snapshot", "Records are not touched."
     )
     _add_name(command)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
+    return share
+
+
+def _add_compact(add: _Commands) -> None:
+    command = add.add(
+        "compact",
+        compact.compact,
+        "give back the bytes that nobody needs any more",
+        "First it says what it would do. Ids, views and snapshots stay as they are, and others may "
+        "read and write meanwhile.",
+    )
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    command.add_argument(
+        "--min-garbage",
+        metavar="SHARE",
+        type=_share,
+        default=0.25,
+        help="rewrite a chunk from this share of garbage on, 0 to 1; by default 0.25",
+    )
 
 
 def _add_name(command: argparse.ArgumentParser) -> None:

@@ -26,7 +26,6 @@ from sqlstore.export.beside import place_of
 from sqlstore.export.report import Exported
 from sqlstore.founding import check_free, founded
 from sqlstore.log import files
-from sqlstore.log.table import Values
 from sqlstore.portions import portions
 from sqlstore.positions import has_repeats
 from sqlstore.progress import counted
@@ -111,20 +110,10 @@ class _Copier:
 
     def _field(self, number: int, field: Field, ids: range | Ids) -> FieldBlock:
         rows, bodies = self._source.as_stored(ids, field)
-        present = rows[:, locations.COMPRESSION] != locations.ABSENT
-        compression = np.where(present, rows[:, locations.COMPRESSION], 0).astype(np.uint8)
-        for used in np.unique(compression[compression >= FIRST]).tolist():
+        values = locations.values_of(rows)
+        for used in np.unique(values.compression[values.compression >= FIRST]).tolist():
             self._copy_dictionary(used, number)
-        values = Values(
-            present=present,
-            offset=np.zeros(len(rows), np.uint32),
-            length=rows[:, locations.LENGTH],
-            raw_length=rows[:, locations.RAW_LENGTH],
-            items=rows[:, locations.ITEMS],
-            crc=rows[:, locations.CRC],
-            compression=self._numbers[compression],
-        )
-        return FieldBlock(bodies, values)
+        return FieldBlock(bodies, replace(values, compression=self._numbers[values.compression]))
 
     def _copy_dictionary(self, used: int, field: int) -> None:
         """Commit a copy of a dictionary before the first value that was compressed with it."""

@@ -86,6 +86,34 @@ def delete_blobs(index: Index, field: int, ids: Ids) -> None:
     index.run_many(sql, ((record,) for record in ids.tolist()))
 
 
+def move_values(
+    index: Index,
+    field: int,
+    ids: Ids,
+    before: tuple[Sequence[int], Sequence[int]],
+    after: tuple[int, Sequence[int]],
+) -> int:
+    """Say that values of one field lie elsewhere, as far as they lie where they are said to.
+
+    Parameters
+    ----------
+    before
+        In which chunks they lie, and where there, in the order of the ids.
+    after
+        In which chunk they lie from now on, and where there.
+
+    Returns
+    -------
+    int
+        How many lay there.
+    """
+    sql = (
+        f"UPDATE blobs SET chunk = {after[0]}, offset = ? "
+        f"WHERE field = {field} AND record = ? AND chunk = ? AND offset = ?"
+    )
+    return index.run_many(sql, zip(after[1], ids.tolist(), *before, strict=True))
+
+
 def refuse_deleted(index: Index, ids: Ids) -> None:
     """Raise unless all records are there.
 

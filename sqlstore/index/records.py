@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,8 @@ class StoreRow(Row):
         Microseconds since 1970, UTC.
     library_version
         The sqlstore that created the store.
+    checkpoint
+        Number of the last commit that completed a checkpoint, 0 if none did.
     """
 
     uuid: str
@@ -50,17 +52,23 @@ class StoreRow(Row):
     chunk_size: int
     created_at: int
     library_version: str
+    checkpoint: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow(Row):
-    """A row of the table ``chunks``: ``size`` is what has been committed to it."""
+    """A row of the table ``chunks``: ``size`` is what has been committed to it.
+
+    Nothing is appended any more to one that is sealed. One that is retired is gone: it is known
+    because its number is never taken again.
+    """
 
     chunk: int
     name: str
     uuid: str
     size: int
     sealed: int
+    retired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +86,15 @@ class CommitRow(Row):
 
 
 @dataclass(frozen=True, slots=True)
-class DictionaryRow(Row):
-    """A row of the table ``dictionaries``: where one lies that values are compressed with."""
-
-    number: int
-    field: int
-    chunk: int
-    offset: int
-    length: int
-    crc: int
-
-
-@dataclass(frozen=True, slots=True)
 class BlobRows:
-    """Rows of the table ``blobs`` for one field; every array has shape ``(n,)``."""
+    """Rows of the table ``blobs`` for one field; every array has shape ``(n,)``.
+
+    The chunk is one for all of them, or an array.
+    """
 
     field: int
     record: NDArray[np.int64]
-    chunk: int
+    chunk: int | NDArray[np.uint32]
     offset: NDArray[np.uint32]
     length: NDArray[np.uint32]
     raw_length: NDArray[np.uint32]
@@ -107,7 +106,6 @@ class BlobRows:
 _STORE_COLUMNS = ", ".join(field.name for field in dataclasses.fields(StoreRow))
 _CHUNK_COLUMNS = ", ".join(field.name for field in dataclasses.fields(ChunkRow))
 _COMMIT_COLUMNS = ", ".join(field.name for field in dataclasses.fields(CommitRow))
-_DICTIONARY_COLUMNS = ", ".join(field.name for field in dataclasses.fields(DictionaryRow))
 BLOB_NAMES = [field.name for field in dataclasses.fields(BlobRows)]
 _BLOB_COLUMNS = ", ".join(BLOB_NAMES)
 
@@ -191,7 +189,7 @@ def chunks(index: Index) -> list[ChunkRow]:
 
 
 def chunk_sizes(index: Index) -> dict[str, int | None]:
-    """Return what has been committed to every chunk, by name; None if it is sealed."""
+    """Return what has been committed to every chunk, by name; None if it is sealed or retired."""
     rows = index.rows("SELECT name, CASE sealed WHEN 0 THEN size END FROM chunks")
     return dict(rows)
 
@@ -205,7 +203,7 @@ def chunk_named(index: Index, name: str) -> ChunkRow | None:
 def put_chunk(index: Index, row: ChunkRow) -> None:
     """Insert a chunk, or take over its new size and whether it is sealed."""
     index.run(
-        f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?) "
+        f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (chunk) DO UPDATE SET size = excluded.size, sealed = excluded.sealed",
         dataclasses.astuple(row),
     )
@@ -214,6 +212,12 @@ def put_chunk(index: Index, row: ChunkRow) -> None:
 def seal_chunk(index: Index, name: str) -> None:
     """Say that nothing will be appended to a chunk any more."""
     index.run("UPDATE chunks SET sealed = 1 WHERE name = ?", (name,))
+
+
+def retire_chunks(index: Index, numbers: Sequence[int]) -> None:
+    """Say that nothing in some chunks is needed any more."""
+    sql = "UPDATE chunks SET sealed = 1, retired = 1 WHERE chunk = ?"
+    index.run_many(sql, ((number,) for number in numbers))
 
 
 def chunk(index: Index, number: int) -> ChunkRow | None:
@@ -234,11 +238,13 @@ def commits(index: Index, after: int = 0) -> list[CommitRow]:
     return [CommitRow(*row) for row in index.rows(sql, (after,))]
 
 
-def commits_of_kinds(index: Index, kinds: Sequence[int]) -> list[CommitRow]:
-    """Return the commits of some kinds, in order."""
-    marks = _marks(kinds)
-    sql = f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE kind IN ({marks}) ORDER BY number"
-    return [CommitRow(*row) for row in index.rows(sql, kinds)]
+def commits_of_kinds(index: Index, kinds: Sequence[int], after: int = 0) -> list[CommitRow]:
+    """Return the commits of some kinds behind a number, in order."""
+    sql = (
+        f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE number > ? AND kind IN ({_marks(kinds)}) "
+        "ORDER BY number"
+    )
+    return [CommitRow(*row) for row in index.rows(sql, (after, *kinds))]
 
 
 def last_commit(index: Index) -> CommitRow:
@@ -255,10 +261,21 @@ def commit(index: Index, number: int) -> CommitRow | None:
     return CommitRow(*row) if row else None
 
 
-def edited_since(index: Index, number: int) -> bool:
-    """Return whether there is a commit behind a number that does not only append."""
-    sql = "SELECT 1 FROM commits WHERE number > ? AND kind NOT IN (1, 2, 13) LIMIT 1"
-    return index.row(sql, (number,)) is not None
+def is_other_since(index: Index, number: int, kinds: Collection[int]) -> bool:
+    """Return whether there is a commit behind a number that is of none of some kinds."""
+    sql = f"SELECT 1 FROM commits WHERE number > ? AND kind NOT IN ({_marks(kinds)}) LIMIT 1"
+    return index.row(sql, (number, *kinds)) is not None
+
+
+def chunks_since(index: Index, number: int) -> set[int]:
+    """Return the chunks that commits behind a number lie in."""
+    rows = index.rows("SELECT DISTINCT chunk FROM commits WHERE number > ?", (number,))
+    return {int(chunk) for (chunk,) in rows}
+
+
+def set_checkpoint(index: Index, number: int) -> None:
+    """Say which commit completed the last checkpoint."""
+    index.run("UPDATE store SET checkpoint = ?", (number,))
 
 
 def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:
@@ -271,16 +288,14 @@ def insert_commit(index: Index, row: CommitRow, next_record_id: int) -> None:
 
 
 def insert_records(
-    index: Index, schema: Schema, first: int, count: int, columns: Sequence[Sequence[SqlValue]]
+    index: Index, schema: Schema, ids: Sequence[int], columns: Sequence[Sequence[SqlValue]]
 ) -> None:
-    """Insert the metadata of consecutive records.
+    """Insert the metadata of records.
 
     Parameters
     ----------
-    first, count
-        Id of the first record, and how many there are.
     columns
-        A sequence of ``count`` values for every metadata column, in the order of the schema.
+        A sequence of as many values for every metadata column, in the order of the schema.
 
     Raises
     ------
@@ -288,7 +303,7 @@ def insert_records(
         A constraint does not allow it.
     """
     names = ["id", *map(quoted, schema.columns)]
-    index.insert("main.records", names, [range(first, first + count), *columns])
+    index.insert("main.records", names, [ids, *columns])
 
 
 def count(index: Index) -> int:
@@ -314,39 +329,6 @@ def blob_columns(rows: BlobRows) -> list[list[int]]:
 def insert_blobs(index: Index, rows: BlobRows) -> None:
     """Insert where the values of one field lie."""
     index.insert("blobs", BLOB_NAMES, blob_columns(rows))
-
-
-def insert_dictionary(index: Index, row: DictionaryRow) -> None:
-    """Insert where a dictionary lies."""
-    values = row_values(row)
-    index.run(f"INSERT INTO dictionaries ({_DICTIONARY_COLUMNS}) VALUES ({_marks(values)})", values)
-
-
-def row_values(row: DictionaryRow) -> tuple[int, ...]:
-    """Return the values of a row, in order."""
-    return dataclasses.astuple(row)
-
-
-def dictionaries(index: Index) -> list[DictionaryRow]:
-    """Return every dictionary, by number."""
-    sql = f"SELECT {_DICTIONARY_COLUMNS} FROM dictionaries ORDER BY number"
-    return [DictionaryRow(*row) for row in index.rows(sql)]
-
-
-def newest_dictionary(index: Index, field: int) -> DictionaryRow | None:
-    """Return the newest dictionary of a field, or None."""
-    row = index.row(
-        f"SELECT {_DICTIONARY_COLUMNS} FROM dictionaries WHERE field = ? "
-        "ORDER BY number DESC LIMIT 1",
-        (field,),
-    )
-    return DictionaryRow(*row) if row else None
-
-
-def next_dictionary(index: Index) -> int:
-    """Return the number that the next dictionary gets."""
-    row = index.row("SELECT coalesce(max(number) + 1, 0) FROM dictionaries")
-    return int(row[0]) if row else 0
 
 
 def id_of_key(index: Index, key: str, value: SqlValue) -> int | None:
@@ -379,5 +361,5 @@ def parsed_uuid(text: str, path: object) -> uuid.UUID:
         raise CorruptIndexError(f"{path} holds {text!r} where a uuid should be") from error
 
 
-def _marks(values: Sequence[object]) -> str:
+def _marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))

@@ -57,6 +57,7 @@ Table(
     _integer("chunk_size"),
     _integer("created_at"),
     _text("library_version"),
+    _integer("checkpoint"),
     sqlite_strict=True,
 )
 Table(
@@ -89,6 +90,7 @@ Table(
     _text("uuid"),
     _integer("size"),
     _integer("sealed"),
+    _integer("retired"),
     sqlite_strict=True,
 )
 Table(

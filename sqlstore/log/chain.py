@@ -123,7 +123,8 @@ def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[
     links
         Commits in any order; those up to ``number`` are ignored.
     number, commit
-        The commit to begin behind; 0 and `NO_COMMIT` for the start of the chain.
+        The commit to begin behind; 0 and `NO_COMMIT` for the start of the chain. What a checkpoint
+        is as of, to go on from there.
 
     Returns
     -------

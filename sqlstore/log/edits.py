@@ -2,7 +2,8 @@
 
 The table of an edit has a row per record, with its id in ``record``. An update has the new values
 of metadata columns in ``c<number>``; a replacement says in ``f<number>`` where the new values of
-fields lie, as the table of an append does; a delete has the ids alone.
+fields lie, as the table of an append does; a delete has the ids alone. A compaction is as a
+replacement by the same values in another place.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from sqlstore.log.table import (
 from sqlstore.positions import is_among
 from sqlstore.types import Ids
 
-EDITS: Final = frozenset({CommitKind.UPDATE, CommitKind.REPLACE, CommitKind.DELETE})
+EDITS: Final = frozenset(
+    {CommitKind.UPDATE, CommitKind.REPLACE, CommitKind.DELETE, CommitKind.COMPACT}
+)
 _NAME: Final = re.compile(r"([cf])([0-9]+)")
 
 
@@ -43,7 +46,7 @@ class Edit:
     Attributes
     ----------
     kind
-        An update, a replacement or a delete.
+        An update, a replacement, a delete or a compaction.
     ids
         The records, ascending, each once.
     columns
@@ -146,25 +149,27 @@ class Edited:
                 found &= ~is_among(ids, edit.ids)
         return found
 
-    def laid_over(self, array: pa.Array, first: int, number: int) -> pa.Array:
-        """Return the values of a column of consecutive records, as they are after the edits.
+    def laid_over(self, array: pa.Array, ids: Ids, number: int) -> pa.Array:
+        """Return the values of a column, as they are after the edits.
 
         Parameters
         ----------
         array
             As they were.
-        first
-            The id of the first of the records.
+        ids
+            Of their records, ascending.
         number
             Of the column.
         """
-        ids, values = self._last(number)
-        low, high = np.searchsorted(ids, [first, first + len(array)])
-        if low == high:
+        edited, values = self._last(number)
+        if not len(ids):
             return array
-        mask = np.zeros(len(array), bool)
-        mask[ids[low:high] - first] = True
-        return pc.replace_with_mask(array, pa.array(mask), values.slice(low, high - low))
+        low, high = np.searchsorted(edited, [ids[0], ids[-1] + 1])
+        mask = is_among(ids, edited[low:high])
+        if not mask.any():
+            return array
+        rows = np.searchsorted(edited, ids[mask])
+        return pc.replace_with_mask(array, pa.array(mask), values.take(int64_array(rows)))
 
     def _last(self, number: int) -> tuple[Ids, pa.Array]:
         """Return the updated records, ascending, and the value that each of them has got last."""

@@ -101,6 +101,21 @@ def chunk_size(root: Path, name: str) -> int | None:
         return None
 
 
+def remove_chunks(root: Path, names: Iterable[str]) -> None:
+    """Remove chunk files that nobody needs any more; who reads one keeps what he has mapped.
+
+    Raises
+    ------
+    StorageError
+        One cannot be removed.
+    """
+    for name in names:
+        path = chunk_path(root, name)
+        with storage_errors("remove", path):
+            path.unlink(missing_ok=True)
+    sync_folder(root / CHUNKS_FOLDER)
+
+
 def create_exclusively(path: Path) -> int:
     """Create a file that must not exist yet and return its descriptor."""
     with storage_errors("create", path):

@@ -53,6 +53,7 @@ class CommitKind(enum.IntEnum):
     COMPACT = 18
     CHECKPOINT = 19
     DROP_SNAPSHOT = 20
+    CHECKPOINT_PART = 21
 
 
 SCHEMA_KINDS: Final = frozenset(
@@ -77,6 +78,9 @@ READABLE_KINDS: Final = SCHEMA_KINDS | {
     CommitKind.DROP_SUBSET,
     CommitKind.SNAPSHOT,
     CommitKind.DROP_SNAPSHOT,
+    CommitKind.COMPACT,
+    CommitKind.CHECKPOINT,
+    CommitKind.CHECKPOINT_PART,
 }
 
 

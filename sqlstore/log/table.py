@@ -84,7 +84,7 @@ class Values:
         """Return that only some of the records have a value."""
         return dataclasses.replace(self, present=self.present & rows)
 
-    def rows(self, chosen: slice) -> Values:
+    def rows(self, chosen: slice | Ids) -> Values:
         """Return some of the rows."""
         names = [field.name for field in dataclasses.fields(self)]
         return Values(*(getattr(self, name)[chosen] for name in names))

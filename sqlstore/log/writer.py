@@ -90,6 +90,16 @@ class ChunkWriter:
         writer.close()
         return None
 
+    @staticmethod
+    def is_free(root: Path, name: str) -> bool:
+        """Return whether no writer has a chunk; under the writer lock, none takes it then."""
+        path = files.chunk_path(root, name)
+        descriptor = files.open_to_append(path)
+        try:
+            return files.try_lock(descriptor, path)
+        finally:
+            files.close(descriptor)
+
     @property
     def is_new(self) -> bool:
         """Return whether nothing has been committed to the chunk yet."""

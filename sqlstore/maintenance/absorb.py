@@ -9,7 +9,7 @@ begins anew. Whatever a tool changes in between stays a difference, for the next
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from sqlstore.commit import Committer
 from sqlstore.edits import in_steps
 from sqlstore.encodings import Encodings
 from sqlstore.errors import CorruptIndexError, SchemaError, StoreBusyError
-from sqlstore.index import records, versions
+from sqlstore.index import changes, records, versions
 from sqlstore.index.engine import Index
 from sqlstore.log import files
 from sqlstore.log.edits import Edit
@@ -33,9 +33,9 @@ from sqlstore.maintenance.report import Report
 from sqlstore.opening import opening
 from sqlstore.positions import as_array, is_among
 from sqlstore.progress import counted
-from sqlstore.schema import Column
+from sqlstore.schema import Column, Schema
 from sqlstore.source import Source
-from sqlstore.staged import EditedSinceError, StagedAbsorbed
+from sqlstore.staged import EditedSinceError, StagedEdit
 from sqlstore.types import Ids, SqlValue, StrPath
 
 _ROWS: Final = 1 << 17
@@ -243,12 +243,12 @@ def _commit(root: Path, found: _Found, absorbed: Absorbed) -> None:
         schema = committer.schema
         if len(found.deleted):
             edit = Edit(CommitKind.DELETE, found.deleted, {})
-            committer.commit(StagedAbsorbed(edit, schema, found.generation, last), acknowledge)
+            committer.commit(_StagedAbsorbed(edit, schema, found.generation, last), acknowledge)
             absorbed.deleted += len(found.deleted)
         for one in found.changed:
             how = one.column.name, _rounded(one)
             for edit in in_steps(one.ids, {one.column.number: one.values}):
-                staged = StagedAbsorbed(edit, schema, found.generation, last, *how)
+                staged = _StagedAbsorbed(edit, schema, found.generation, last, *how)
                 committer.commit(staged, acknowledge)
                 absorbed.count(one.column.name, len(edit.ids))
 
@@ -260,3 +260,47 @@ def _rounded(one: _Changed) -> list[tuple[SqlValue, int, SqlValue]]:
         (stored[row].as_py(), int(one.ids[row]), one.stored[row].as_py())
         for row in foreign.differing(stored, one.stored).tolist()
     ]
+
+
+class _StagedAbsorbed(StagedEdit):
+    """What another tool has done to the rows of records, on its way into the log.
+
+    The rows are as they shall be, except for values that the column rounds.
+
+    Parameters
+    ----------
+    generation, after
+        The generation of the index, and the number of the commit, that they were compared with.
+    column
+        The column of an update.
+    rounded
+        New value, record and present value, for each value that the column rounds.
+    """
+
+    def __init__(
+        self,
+        edit: Edit,
+        schema: Schema,
+        generation: int,
+        after: int,
+        column: str = "",
+        rounded: Sequence[tuple[SqlValue, int, SqlValue]] = (),
+    ) -> None:
+        super().__init__(edit, schema)
+        self._seen = generation, after + 1
+        self._column = column
+        self._rounded = rounded
+
+    def insert(self, index: Index, trailer: Trailer) -> None:
+        """Round values, and remove what is left of deleted records.
+
+        Raises
+        ------
+        EditedSinceError
+            There has been another commit, or a rebuild.
+        """
+        if (records.store(index).generation, trailer.number) != self._seen:
+            raise EditedSinceError("another commit, or a rebuild, has come in between")
+        if self.kind == CommitKind.DELETE:
+            changes.delete_records(index, self._schema, self._edit.ids)
+        changes.round_values(index, self._column, self._rounded)

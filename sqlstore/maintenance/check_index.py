@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore import replay
 from sqlstore.identity import Identity
-from sqlstore.index import records, subsets
+from sqlstore.index import dictionaries, records, subsets
 from sqlstore.index.engine import Index
+from sqlstore.index.records import ChunkRow, CommitRow
 from sqlstore.index.subsets import SubsetRow
 from sqlstore.log import table
 from sqlstore.log.dictionary import DictionaryPlace, row_of
 from sqlstore.log.edits import Edited
-from sqlstore.log.segment import Trailer
 from sqlstore.log.table import Values
 from sqlstore.maintenance.report import Report
 from sqlstore.positions import is_among
@@ -57,21 +60,61 @@ def _squeezed(sql: str) -> str:
     return "".join(sql.split()).replace('"', "").lower()
 
 
+class Segment(Protocol):
+    """Records as a commit has them: those of an append, or live ones of a checkpoint."""
+
+    @property
+    def ids(self) -> Ids:
+        """Return which records they are, ascending."""
+
+    @property
+    def batch(self) -> pa.RecordBatch:
+        """Return their metadata, a column ``c<number>`` for each."""
+
+    def values(self, field: int) -> tuple[Values, int | NDArray[np.uint32]]:
+        """Return where the values of a field lie: places in chunks, and which chunks those are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The records of an append."""
+
+    ids: Ids
+    batch: pa.RecordBatch
+    chunk: int
+
+    def values(self, field: int) -> tuple[Values, int]:
+        """Return where the values of a field lie, and in which chunk."""
+        return table.parse_values(self.batch, field), self.chunk
+
+
 def check_rows(
     index: Index,
     schema: Schema,
-    trailer: Trailer,
-    batch: pa.RecordBatch,
+    segment: Segment,
+    between: tuple[int, int],
+    number: int,
     edited: Edited,
     report: Report,
 ) -> None:
-    """Compare the rows of an append with its segment table, and with what was edited since."""
-    first, count = trailer.first_record, trailer.records
-    ids = np.arange(first, first + count)
+    """Compare the rows of some records with the log, and with what was edited since.
+
+    Parameters
+    ----------
+    segment
+        The records.
+    between
+        There are no others with an id from the first up to but not the second of these.
+    number
+        Of the commit whose state the segment is.
+    edited
+        What has become of them.
+    """
+    first, count, ids, batch = between[0], between[1] - between[0], segment.ids, segment.batch
     is_live = ~is_among(ids, edited.deleted)
     with report.catching():
         columns = [
-            c.kind.to_sql(edited.laid_over(table.parse_column(batch, c), first, c.number))
+            c.kind.to_sql(edited.laid_over(table.parse_column(batch, c), ids, c.number))
             for c in schema.columns.values()
         ]
         found = {row[0]: row for row in records.record_rows(index, schema, first, count)}
@@ -84,7 +127,7 @@ def check_rows(
         with report.catching(field=field.name):
             expected_rows = itertools.chain.from_iterable(
                 _expected_blobs(*of_commit, field.number, edited)
-                for of_commit in _placed(trailer, batch, ids, field.number, edited)
+                for of_commit in _placed(segment, between, number, field.number, edited)
             )
             found_rows = {
                 row[1]: row for row in records.blob_rows(index, field.number, first, count)
@@ -102,17 +145,23 @@ def check_rows(
 
 
 def _placed(
-    trailer: Trailer, batch: pa.RecordBatch, ids: Ids, field: int, edited: Edited
-) -> Iterator[tuple[int, int, Ids, Values]]:
+    segment: Segment, between: tuple[int, int], number: int, field: int, edited: Edited
+) -> Iterator[tuple[int, int | NDArray[np.uint32], Ids, Values]]:
     """Return the commits that values of records are from: number, chunk, records and values."""
-    yield trailer.number, trailer.chunk, ids, table.parse_values(batch, field)
+    values, chunk = segment.values(field)
+    yield number, chunk, segment.ids, values
     for edit in edited.replacements(field):
-        inside = slice(*np.searchsorted(edit.ids, [ids[0], ids[-1] + 1]) if len(ids) else (0, 0))
+        inside = slice(*np.searchsorted(edit.ids, between))
         yield edit.number, edit.chunk, edit.ids[inside], edit.values[field].rows(inside)
 
 
 def _expected_blobs(
-    number: int, chunk: int, ids: Ids, values: Values, field: int, edited: Edited
+    number: int,
+    chunk: int | NDArray[np.uint32],
+    ids: Ids,
+    values: Values,
+    field: int,
+    edited: Edited,
 ) -> Iterator[tuple[int, ...]]:
     present = values.only(edited.still_of(ids, field, number))
     rows = replay.blob_rows(ids, chunk, field, present)
@@ -150,17 +199,23 @@ def _compare_blob(
         report.add(f"the index has {wrong}; {_ADVICE}", record=expected[1], field=field)
 
 
-def check_description(index: Index, is_of: Identity, report: Report) -> None:
-    """Check what the index says of the store itself, and of its schema."""
+def check_description(index: Index, is_of: Identity, checkpoint: int, report: Report) -> None:
+    """Check what the index says of the store itself, and of its schema.
+
+    Parameters
+    ----------
+    checkpoint
+        The number of the commit that completed the last checkpoint, 0 if none did.
+    """
     with report.catching():
         last = records.last_commit(index)
         found = records.store(index)
         next_record = last.first_record + last.records
-        expected = replay.store_row(is_of, next_record, found.generation)
+        expected = replay.store_row(is_of, next_record, found.generation, checkpoint)
         for name in records.StoreRow.__slots__:
             have, want = getattr(found, name), getattr(expected, name)
             # A commit may come between the two reads above; what is gone back can only be damage.
-            moved_on = name == "next_record_id" and have > want
+            moved_on = name in ("next_record_id", "checkpoint") and have > want
             if have != want and not (moved_on and records.last_commit(index) != last):
                 report.add(f"the index has {have} as {name}, the log {want}; {_ADVICE}")
     with report.catching():
@@ -181,7 +236,7 @@ def check_dictionaries(
         The number of the last commit that was looked at; there may be more dictionaries behind it.
     """
     with report.catching():
-        found = {row.number: records.row_values(row) for row in records.dictionaries(index)}
+        found = {row.number: dictionaries.values(row) for row in dictionaries.listed(index)}
         is_all = records.last_commit(index).number == last
         for place in places:
             if found.pop(place.number, None) != row_of(place):
@@ -215,6 +270,32 @@ def check_subsets(
                 report.add(f"the index lacks the subset {name!r}; {_ADVICE}")
         for name in found:
             report.add(f"the index has a subset {name!r}, which the log has not; {_ADVICE}")
+
+
+def check_history(
+    index: Index, commits: Sequence[CommitRow], chunks: Sequence[ChunkRow], report: Report
+) -> None:
+    """Check what the index says of what was before a checkpoint's state.
+
+    Parameters
+    ----------
+    commits, chunks
+        What the checkpoint says.
+    """
+    with report.catching():
+        found = {row.number: row for row in records.commits(index)}
+        for row in commits:
+            if found.get(row.number) != row:
+                report.add(f"the index has another commit {row.number} than the log; {_ADVICE}")
+                break
+    with report.catching():
+        present = {row.chunk: row for row in records.chunks(index)}
+        for chunk in chunks:
+            have = present.get(chunk.chunk)
+            said = chunk.name, chunk.uuid, chunk.retired
+            if have is None or (have.name, have.uuid, have.retired) != said:
+                message = f"the index has another chunk {chunk.chunk} than the log"
+                report.add(f"{message}; {_ADVICE}", chunk=chunk.name)
 
 
 def check_no_more(index: Index, schema: Schema, report: Report) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,11 @@ from sqlstore.dictionaries import Dictionaries
 from sqlstore.errors import ChecksumError, CorruptStoreError, DecodeError, MissingPackageError
 from sqlstore.log import dictionary, edits, table
 from sqlstore.log.chain import Link
+from sqlstore.log.checkpoint import Checkpoint, Part
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import Trailer
+from sqlstore.log.segment import HEADER_SIZE
 from sqlstore.log.table import Values
 from sqlstore.maintenance.report import Report
 from sqlstore.schema import Field, Schema
@@ -48,6 +50,15 @@ class FoundDictionaries(Dictionaries):
 
 class _SaidBeforeError(ChecksumError):
     """A dictionary is damaged, which was reported once and not for every value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A stretch of a chunk that some bodies lie in."""
+
+    chunk: str
+    start: int
+    end: int
 
 
 def check_dictionary(
@@ -99,23 +110,73 @@ def check_values(
         values = table.parse_values(batch, field.number)
         covered += int(values.length.sum())
         with report.catching(field=field.name, chunk=name):
-            _check_bodies(reader, link, field, ids, values, found, report)
+            bounds = Bounds(name, trailer.bodies_start, trailer.bodies_end)
+            _check_bodies(reader, bounds, field, ids, values, found, report)
     if covered != trailer.bodies_end - trailer.bodies_start:
         message = f"the values cover {covered} bytes of {trailer.bodies_end - trailer.bodies_start}"
         report.add(message, chunk=name, offset=trailer.bodies_start)
     return batch
 
 
+def check_part(
+    reader: ChunkReader,
+    schema: Schema,
+    part: Part,
+    names: Mapping[int, str],
+    found: FoundDictionaries,
+    report: Report,
+) -> None:
+    """Check the bodies of live records of a checkpoint, wherever they lie.
+
+    Parameters
+    ----------
+    names
+        The chunks by number.
+    """
+    for field in schema.fields.values():
+        values, chunk = part.values(field.number)
+        for number in np.unique(chunk[values.present]).tolist():
+            rows = np.flatnonzero(values.present & (chunk == number))
+            if number not in names:
+                report.add(
+                    f"the checkpoint places a value in chunk {number}, which is not there",
+                    record=int(part.ids[rows[0]]),
+                    field=field.name,
+                )
+                continue
+            name = names[number]
+            rows = rows[np.argsort(values.offset[rows], kind="stable")]
+            with report.catching(field=field.name, chunk=name):
+                bounds = Bounds(name, HEADER_SIZE, reader.size(name))
+                here = part.ids[rows], values.rows(rows)
+                _check_bodies(reader, bounds, field, *here, found, report)
+
+
+def check_checkpoint(
+    reader: ChunkReader, last: Checkpoint, found: FoundDictionaries, report: Report
+) -> None:
+    """Check the pieces of a checkpoint, and take its dictionaries."""
+    link = Link(last.name, last.trailer)
+    _table(reader, link, report)
+    for fault in last.check():
+        report.add(fault.message, chunk=last.name, offset=fault.where.get("offset"))
+    for place in last.dictionaries:
+        found.add(place.number, None)
+        with report.catching():
+            body = reader.read(last.name, place.offset, place.length)
+            found.add(place.number, dictionary.checked(body, place, last.name))
+
+
 def _check_bodies(
     reader: ChunkReader,
-    link: Link,
+    bounds: Bounds,
     field: Field,
     ids: Ids,
     values: Values,
     found: FoundDictionaries,
     report: Report,
 ) -> None:
-    for rows, start, data in _groups(reader, link, ids, values, field, report):
+    for rows, start, data in _groups(reader, bounds, ids, values, field, report):
         for row in rows:
             offset, length = int(values.offset[row]), int(values.length[row])
             body = memoryview(data)[offset - start : offset - start + length]
@@ -124,7 +185,7 @@ def _check_bodies(
             where = {
                 "record": int(ids[row]),
                 "field": field.name,
-                "chunk": link.chunk,
+                "chunk": bounds.chunk,
                 "offset": offset,
             }
             try:
@@ -152,33 +213,32 @@ def _check_value(
 
 
 def _groups(
-    reader: ChunkReader, link: Link, ids: Ids, values: Values, field: Field, report: Report
+    reader: ChunkReader, bounds: Bounds, ids: Ids, values: Values, field: Field, report: Report
 ) -> Iterator[tuple[list[int], int, bytes]]:
     """Read the bodies of a field in large pieces: rows, offset of the piece, bytes of the piece."""
-    trailer: Trailer = link.trailer
     ends = values.offset.astype(np.int64) + values.length
     group: list[int] = []
     for row in np.flatnonzero(values.present).tolist():
-        if values.offset[row] < trailer.bodies_start or ends[row] > trailer.bodies_end:
+        if values.offset[row] < bounds.start or ends[row] > bounds.end:
             report.add(
                 "the table names bytes outside of its segment",
                 record=int(ids[row]),
                 field=field.name,
-                chunk=link.chunk,
+                chunk=bounds.chunk,
                 offset=int(values.offset[row]),
             )
             continue
         if group and ends[row] - values.offset[group[0]] > _GROUP:
-            yield _read_group(reader, link, values, group)
+            yield _read_group(reader, bounds.chunk, values, group)
             group = []
         group.append(row)
     if group:
-        yield _read_group(reader, link, values, group)
+        yield _read_group(reader, bounds.chunk, values, group)
 
 
 def _read_group(
-    reader: ChunkReader, link: Link, values: Values, rows: list[int]
+    reader: ChunkReader, chunk: str, values: Values, rows: list[int]
 ) -> tuple[list[int], int, bytes]:
     start = int(values.offset[rows].min())
     end = int((values.offset[rows].astype(np.int64) + values.length[rows]).max())
-    return rows, start, reader.read(link.chunk, start, end - start)
+    return rows, start, reader.read(chunk, start, end - start)

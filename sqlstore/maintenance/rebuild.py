@@ -10,7 +10,7 @@ from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlstore import copies, identity, replay
+from sqlstore import copies, identity, replay, restore
 from sqlstore.copies import Snapshot
 from sqlstore.errors import (
     CorruptChunkError,
@@ -20,8 +20,9 @@ from sqlstore.errors import (
 )
 from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, Index
-from sqlstore.log import chain, files
+from sqlstore.log import chain, checkpoint, files
 from sqlstore.log.chain import Link
+from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import NO_COMMIT
@@ -57,21 +58,105 @@ def rebuild(path: StrPath) -> int:
     reader = ChunkReader(root)
     try:
         with lock.held():
-            ordered = _whole_chain(reader)
-            _refuse_to_lose(root, ordered[-1])
-            snapshots = copies.following(reader, ((one.chunk, one.trailer) for one in ordered))
+            log = _Log(reader)
+            _refuse_to_lose(root, log.ordered[-1])
+            snapshots = log.snapshots()
+            for some in _by_checkpoint(reader, log.links, snapshots, log.last):
+                with _removed_at_end(root) as temporary:
+                    _Log(reader, log.links, some).fill(temporary, some)
             with _new_index(root) as temporary:
-                n_records = _fill(temporary, reader, ordered, snapshots.values())
-            copies.remove_others(root, snapshots.values())
-            lock.clear_pending(ordered[-1].trailer.number)
+                n_records = log.fill(temporary, snapshots)
+            copies.remove_others(root, snapshots)
+            lock.clear_pending(log.ordered[-1].trailer.number)
     finally:
         reader.close()
         lock.close()
     return n_records
 
 
-def _whole_chain(reader: ChunkReader) -> list[Link]:
-    """Return all commits in order; refuse if the chunks cannot hold all of them any more."""
+class _Log:
+    """Commits from the last checkpoint on, or from the first commit if there is none.
+
+    Parameters
+    ----------
+    reader
+        Reads the log.
+    links
+        All commits that there are, in any order; read if they are not given.
+    shown
+        Snapshots that nothing behind is needed for; by default nothing may be missing at all.
+    """
+
+    def __init__(
+        self,
+        reader: ChunkReader,
+        links: list[Link] | None = None,
+        shown: Collection[Snapshot] | None = None,
+    ) -> None:
+        self._reader = reader
+        self.links = _all_links(reader) if links is None else links
+        end = None if shown is None else max(snapshot.commit for snapshot in shown)
+        self.last = checkpoint.newest(reader, self.links, end)
+        start = (0, NO_COMMIT) if self.last is None else (self.last.as_of, self.last.commit)
+        ordered, unconnected = chain.follow(self.links, *start)
+        self.ordered = [one for one in ordered if end is None or one.trailer.number <= end]
+        reached = self.ordered[-1].trailer.number if self.ordered else start[0]
+        if (unconnected if end is None else reached < end) or not self.ordered:
+            raise CorruptStoreError(
+                f"commit {reached + 1} is in none of the chunks, but commits behind it are; "
+                "a chunk is missing or damaged: run `sqlstore verify`"
+                if self.links
+                else "the chunks hold no commit"
+            )
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the snapshots that there are at the end."""
+        commits = ((one.chunk, one.trailer) for one in self.ordered)
+        before = copies.of_checkpoint(self.last) if self.last is not None else ()
+        return list(copies.following(self._reader, commits, before).values())
+
+    def fill(self, path: Path, snapshots: Collection[Snapshot]) -> int:
+        """Write every commit into a new index; return how many records there are then.
+
+        On the way, where the index is what a snapshot shows, it is copied.
+        """
+        from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created
+
+        names = {snapshot.commit: snapshot.name for snapshot in snapshots}
+        index, schema = self._begun(path)
+        try:
+            for run in _runs(progress(self.ordered, "rebuild", "commits"), names):
+                with index.transaction():
+                    # A key may have been free in the index only, by what another tool did there:
+                    # `absorb` has committed that later than the record that has taken the key.
+                    ddl.drop_key(index, schema)
+                    for link in run:
+                        if link.trailer.previous != NO_COMMIT:
+                            how = self._reader, link.chunk, link.trailer
+                            schema = replay.insert_from_log(index, schema, *how, sealed=False)
+                    _make_key(index, schema, is_last=run[-1] is self.ordered[-1])
+                    index.commit()
+                name = names.get(run[-1].trailer.number)
+                if name is not None:
+                    copies.put(index, path.parent, name)
+            return records.count(index)
+        finally:
+            index.close()
+
+    def _begun(self, path: Path) -> tuple[Index, Schema]:
+        """Return an index that holds what the first of the commits follow, and the schema then."""
+        if self.last is not None:
+            by_number = {link.trailer.number: link for link in self.ordered}
+            index, is_of = restore.create_index(path, self._reader, self.last, by_number)
+            return index, is_of.schema
+        first = self.ordered[0]
+        is_of = identity.of_link(self._reader, first)
+        chunk = self._reader.header(first.chunk).chunk
+        return replay.create_index(path, is_of, first, chunk), is_of.schema
+
+
+def _all_links(reader: ChunkReader) -> list[Link]:
+    """Return all commits in the chunks; refuse if these cannot hold all of them any more."""
     links: list[Link] = []
     stores: dict[uuid.UUID, str] = {}
     for name in progress(files.chunk_names(reader.root), "read", "chunks"):
@@ -91,16 +176,23 @@ def _whole_chain(reader: ChunkReader) -> list[Link]:
         raise CorruptStoreError(
             f"the chunks {', '.join(stores.values())} belong to different stores"
         )
-    ordered, unconnected = chain.follow(links, 0, NO_COMMIT)
-    if not ordered or unconnected:
-        after = ordered[-1].trailer.number if ordered else 0
-        raise CorruptStoreError(
-            f"commit {after + 1} is in none of the chunks, but commits behind it are; "
-            "a chunk is missing or damaged: run `sqlstore verify`"
-            if unconnected
-            else "the chunks hold no commit"
-        )
-    return ordered
+    return links
+
+
+def _by_checkpoint(
+    reader: ChunkReader,
+    links: list[Link],
+    snapshots: Collection[Snapshot],
+    last: Checkpoint | None,
+) -> list[list[Snapshot]]:
+    """Return the snapshots of what was before the last checkpoint, by that which they follow."""
+    found: dict[int, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        if last is not None and snapshot.commit <= last.as_of:
+            before = checkpoint.newest(reader, links, snapshot.commit)
+            number = before.trailer.number if before is not None else 0
+            found.setdefault(number, []).append(snapshot)
+    return list(found.values())
 
 
 def _refuse_to_lose(root: Path, last: Link) -> None:
@@ -121,40 +213,6 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
             chunk=last.chunk,
             offset=last.trailer.end,
         )
-
-
-def _fill(
-    path: Path, reader: ChunkReader, ordered: list[Link], snapshots: Collection[Snapshot]
-) -> int:
-    """Write every commit into a new index; return how many records there are then.
-
-    On the way, where the index is what a snapshot shows, it is copied.
-    """
-    from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created, not before
-
-    first, names = ordered[0], {snapshot.commit: snapshot.name for snapshot in snapshots}
-    is_of = identity.of_link(reader, first)
-    index = replay.create_index(path, is_of, first, reader.header(first.chunk).chunk)
-    try:
-        schema = is_of.schema
-        for run in _runs(progress(ordered, "rebuild", "commits"), names):
-            with index.transaction():
-                # A key may have been free in the index only, by what another tool did there:
-                # `absorb` has committed that later than the record that has taken the key.
-                ddl.drop_key(index, schema)
-                for link in run:
-                    if link is not first:
-                        schema = replay.insert_from_log(
-                            index, schema, reader, link.chunk, link.trailer, sealed=False
-                        )
-                _make_key(index, schema, is_last=run[-1] is ordered[-1])
-                index.commit()
-            name = names.get(run[-1].trailer.number)
-            if name is not None:
-                copies.put(index, path.parent, name)
-        return records.count(index)
-    finally:
-        index.close()
 
 
 def _make_key(index: Index, schema: Schema, *, is_last: bool) -> None:
@@ -183,6 +241,17 @@ def _runs(links: Iterable[Link], ends: Container[int]) -> Iterator[list[Link]]:
             run = []
     if run:
         yield run
+
+
+@contextmanager
+def _removed_at_end(root: Path) -> Iterator[Path]:
+    """Give the place of an index that is only needed inside the block."""
+    temporary = root / f"{INDEX_NAME}.{secrets.token_hex(4)}.new"
+    try:
+        yield temporary
+    finally:
+        for left_over in root.glob(f"{temporary.name}*"):
+            left_over.unlink(missing_ok=True)
 
 
 @contextmanager

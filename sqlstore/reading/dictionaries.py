@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sqlstore.cache.manifest import Manifest
-from sqlstore.cache.segments import Place, dictionary_of
+from sqlstore.cache.segments import Place, dictionaries_of
 from sqlstore.dictionaries import Dictionaries
 from sqlstore.errors import DecodeError
 from sqlstore.log.dictionary import DictionaryPlace, checked
@@ -49,7 +49,7 @@ class StoredDictionaries(Dictionaries):
         place = self._places.get(number)
         if place is None:
             for lost in self._lost:
-                dictionary_of(self._reader, lost)  # raises what is wrong
+                dictionaries_of(self._reader, lost)  # raises what is wrong
             raise DecodeError(f"dictionary {number} is not known")
         data = self._chunks.piece(place.chunk, place.offset, place.length)
         return checked(data, place, self._chunks.name(place.chunk))

@@ -1,0 +1,215 @@
+"""Copy what is live out of chunks that are mostly garbage, and remove those.
+
+First live values are copied, each some commits; then a checkpoint says all that the store holds, so
+that no commit before it is needed; then chunks are removed. Killed at any moment, the store is what
+it was, and the next compaction goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from sqlstore import limits
+from sqlstore.cache import locations
+from sqlstore.commit import Committer
+from sqlstore.compaction.history import History
+from sqlstore.compaction.plan import Compaction, planned
+from sqlstore.compaction.staged import StagedCheckpoint, StagedMove, StagedPart
+from sqlstore.compaction.state import State, taken
+from sqlstore.edits import committing
+from sqlstore.errors import CorruptStoreError, RecordNotFoundError
+from sqlstore.index import records
+from sqlstore.index.engine import Index
+from sqlstore.log import chain, files, subsets
+from sqlstore.log.checkpoint import Building, Span
+from sqlstore.log.edits import Edit
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import CommitKind, Trailer
+from sqlstore.log.table import build_schema
+from sqlstore.log.writer import ChunkWriter
+from sqlstore.portions import runs
+from sqlstore.progress import counted
+from sqlstore.schema import Field
+from sqlstore.source import Source
+from sqlstore.staged import EditedSinceError
+
+_ATTEMPTS: Final = 20
+"""How often what others change meanwhile is looked at again."""
+
+
+def compact(source: Source, min_garbage: float, *, dry_run: bool) -> Compaction:
+    """Do it, or say what would be done; see `Store.compact`."""
+    if not 0 <= min_garbage <= 1:
+        raise ValueError(f"min_garbage is a share from 0 to 1, not {min_garbage!r}")
+    source.check_open()
+    if not dry_run:
+        source.check_writable()
+    state = taken(source)
+    if state is None:
+        return Compaction(False, (), 0, 0)
+    plan = planned(state, _history(source, state), _sizes(source), min_garbage)
+    if dry_run:
+        return plan
+    with committing(source) as committer:
+        committer.look_up(_remove_left_over, settled=True)
+        gone = plan.of_fate("rewrite", "remove")
+        if not gone:
+            return dataclasses.replace(plan, done=True)
+        before = sum(_sizes(source).values())
+        sealed = committer.look_up(partial(_seal, [use.number for use in gone]), settled=True)
+        copied = _move(source, committer, sealed)
+        retired = _retire(source, committer, sealed)
+        files.remove_chunks(source.root, retired.values())
+    chunks = tuple(
+        use if use.number in retired else dataclasses.replace(use, fate="keep")
+        for use in plan.chunks
+    )
+    return Compaction(True, chunks, copied, before - sum(_sizes(source).values()))
+
+
+def _history(source: Source, state: State) -> History:
+    return source.finder.look_up(lambda index, reader: History(index, reader, state.as_of))
+
+
+def _sizes(source: Source) -> dict[int, int]:
+    """Return how large the chunk files are that are there, by number."""
+    rows = source.finder.look_up(lambda index, _: records.chunks(index))
+    found = {row.chunk: files.chunk_size(source.root, row.name) for row in rows}
+    return {number: size for number, size in found.items() if size is not None}
+
+
+def _remove_left_over(index: Index, reader: ChunkReader) -> None:
+    """Remove chunks that were retired, or begun and never committed to, by somebody killed."""
+    rows = {row.name: row for row in records.chunks(index)}
+    gone = []
+    for name in files.chunk_names(reader.root):
+        row = rows.get(name)
+        if row.retired if row is not None else _is_begun_only(reader, name):
+            gone.append(name)
+    files.remove_chunks(reader.root, gone)
+
+
+def _is_begun_only(reader: ChunkReader, name: str) -> bool:
+    """Return whether a chunk was begun, holds no commit, and nobody is about to commit to it."""
+    return ChunkWriter.is_free(reader.root, name) and not chain.mentions_commit(reader, name)
+
+
+def _seal(numbers: Collection[int], index: Index, reader: ChunkReader) -> set[int]:
+    """See to it that nothing is appended any more to chunks, and return those that it is true of.
+
+    One that somebody writes to now is left out.
+    """
+    sealed = set()
+    with index.transaction():
+        for row in records.chunks(index):
+            if row.chunk in numbers and (row.sealed or ChunkWriter.is_free(reader.root, row.name)):
+                records.seal_chunk(index, row.name)
+                sealed.add(row.chunk)
+        index.commit()
+    return sealed
+
+
+def _move(source: Source, committer: Committer, chunks: set[int]) -> int:
+    """Copy live values out of chunks; return how many bytes they have."""
+    copied = 0
+    for _ in range(_ATTEMPTS):
+        state = taken(source)
+        if state is None:
+            return copied
+        total = sum(n for number, n in state.live_bytes().items() if number in chunks)
+        try:
+            with counted(total, "compact", "bytes") as advance:
+                for field in state.schema.fields.values():
+                    for edit, staged in _moves(source, committer, state, field, chunks):
+                        committer.commit(staged, lambda _: None)
+                        size = sum(int(values.length.sum()) for values in edit.values.values())
+                        copied += size
+                        advance(size)
+        except (EditedSinceError, RecordNotFoundError):
+            continue
+        else:
+            return copied
+    raise EditedSinceError(f"others edit records of {source.root} all the time; try again")
+
+
+def _moves(
+    source: Source, committer: Committer, state: State, field: Field, chunks: set[int]
+) -> Iterator[tuple[Edit, StagedMove]]:
+    rows, most = state.rows(field), min(limits.COMMIT_BYTES, committer.chunk_size // 2)
+    here = np.flatnonzero(state.in_chunks(field, chunks))
+    for run in runs(rows[here, locations.LENGTH].astype(np.int64), most):
+        some = here[run]
+        ids = state.ids[some]
+        found, bodies = source.as_stored(ids, field)
+        values = locations.values_of(found)
+        edit = Edit(CommitKind.COMPACT, ids, values={field.number: values})
+        before = rows[some, locations.CHUNK].tolist(), rows[some, locations.OFFSET].tolist()
+        yield edit, StagedMove(edit, committer.schema, bodies, before)
+
+
+def _retire(source: Source, committer: Committer, sealed: set[int]) -> dict[int, str]:
+    """Commit a checkpoint; return the chunks that nobody needs any more, by number."""
+    for _ in range(_ATTEMPTS):
+        state = taken(source)
+        if state is None:
+            return {}
+        history = _history(source, state)
+        live = set(state.live_bytes())
+        pinned = set().union(*history.needs().values())
+        names = {row.chunk: row.name for row in history.present()}
+        reader = ChunkReader(source.root)
+        try:
+            retired = {
+                number: names[number]
+                for number in sorted(sealed - live - pinned)
+                if number in names and _ends_before(reader, names[number], state.as_of)
+            }
+        finally:
+            reader.close()
+        try:
+            _commit_checkpoint(source, committer, state, history, live, list(retired))
+        except EditedSinceError:
+            continue
+        else:
+            return retired
+    raise EditedSinceError(f"others change {source.root} all the time; try again")
+
+
+def _ends_before(reader: ChunkReader, name: str, as_of: int) -> bool:
+    """Return whether all commits in a chunk are known to be up to a number."""
+    try:
+        walk = chain.walk(reader, name, reader.header(name).chunk)
+    except CorruptStoreError:
+        return False
+    return not walk.faults and all(link.trailer.number <= as_of for link in walk.links)
+
+
+def _commit_checkpoint(
+    source: Source,
+    committer: Committer,
+    state: State,
+    history: History,
+    live: set[int],
+    retired: list[int],
+) -> None:
+    spans: list[Span] = []
+    for first, stop, table in state.parts():
+        found: list[Trailer] = []
+        committer.commit(StagedPart(table), found.append)
+        spans.append(Span(found[0].number, first, stop))
+    building = Building(state.as_of, state.commit, spans)
+    building.add("schema", build_schema(state.schema, committer.settings(state.schema)))
+    building.add_rows("commits", history.commit_rows())
+    building.add_rows("chunks", history.chunk_rows(live, retired))
+    building.add_rows("snapshots", history.snapshot_rows())
+    for number, described, ids in history.saved():
+        building.add("subset", subsets.build(described, ids), number)
+    for place in state.manifest.dictionaries:
+        data = source.dictionary(place.number)
+        building.add("dictionary", data, place.number, place.field)
+    committer.commit(StagedCheckpoint(building, state.as_of, retired), source.committed)

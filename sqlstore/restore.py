@@ -1,0 +1,127 @@
+"""Make an index of a checkpoint: the rows that all the commits up to its state have become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sqlstore import identity, replay
+from sqlstore.errors import CorruptChunkError
+from sqlstore.identity import Identity
+from sqlstore.index import records
+from sqlstore.index import subsets as index_subsets
+from sqlstore.index.engine import Index
+from sqlstore.index.records import ChunkRow, CommitRow
+from sqlstore.index.subsets import SubsetRow
+from sqlstore.log import checkpoint, subsets
+from sqlstore.log.chain import Link
+from sqlstore.log.checkpoint import Checkpoint, Part, Span
+from sqlstore.log.reader import ChunkReader
+from sqlstore.schema import Schema
+from sqlstore.types import Ids
+
+
+def create_index(
+    path: Path, reader: ChunkReader, last: Checkpoint, links: Mapping[int, Link]
+) -> tuple[Index, Identity]:
+    """Make a new index that is as of a checkpoint's state, and nothing more.
+
+    Parameters
+    ----------
+    last
+        The checkpoint.
+    links
+        Commits by number, among them its parts.
+
+    Returns
+    -------
+    tuple
+        The index, open for writing, and what the store was then.
+
+    Raises
+    ------
+    CorruptChunkError
+        The checkpoint is damaged, or a part of it is gone.
+    """
+    is_of = identity.of_checkpoint(reader, last)
+    with replay.new_index(path, is_of) as index:
+        rows = commits(last)
+        for row in rows:
+            records.insert_commit(index, row, row.first_record + row.records)
+        for chunk in chunks(last):
+            records.put_chunk(index, chunk)
+        for place in last.dictionaries:
+            replay.insert_dictionary(index, place)
+        for subset, ids in saved(last, rows):
+            index_subsets.insert(index, subset, ids.tolist())
+        for part in parts(reader, last, links):
+            _insert(index, is_of.schema, part)
+    return index, is_of
+
+
+def commits(last: Checkpoint) -> list[CommitRow]:
+    """Return the commits that there were as of a checkpoint, in order; at least one."""
+    rows = [CommitRow(**{**row, "uuid": str(row["uuid"])}) for row in last.rows("commits")]
+    numbers = [row.number for row in rows]
+    if numbers != list(range(1, last.as_of + 1)) or rows[-1].uuid != str(last.commit):
+        raise CorruptChunkError(
+            f"the checkpoint in commit {last.trailer.number} does not know the commits before it",
+            chunk=last.name,
+            offset=last.trailer.table_start,
+        )
+    return rows
+
+
+def chunks(last: Checkpoint) -> list[ChunkRow]:
+    """Return the chunks that there were as of a checkpoint, and which of them it retires."""
+    found = []
+    for row in last.rows("chunks"):
+        retired = int(row["retired"])
+        name = str(row["name"]), str(row["uuid"])
+        found.append(ChunkRow(row["chunk"], *name, row["size"], sealed=retired, retired=retired))
+    return found
+
+
+def saved(last: Checkpoint, rows: list[CommitRow]) -> Iterable[tuple[SubsetRow, Ids]]:
+    """Return the subsets that there were as of a checkpoint, and their members.
+
+    Parameters
+    ----------
+    rows
+        The commits that there were.
+    """
+    for number, batch in last.subsets():
+        described, ids = subsets.parse(batch, last.trailer, last.name)
+        saved_at = rows[number - 1].committed_at if 0 < number <= len(rows) else 0
+        yield replay.subset_row(number, saved_at, described, ids), ids
+
+
+def parts(reader: ChunkReader, last: Checkpoint, links: Mapping[int, Link]) -> Iterable[Part]:
+    """Return the live records as of a checkpoint, part by part."""
+    return (part(reader, last, span, links) for span in last.spans)
+
+
+def part(reader: ChunkReader, last: Checkpoint, span: Span, links: Mapping[int, Link]) -> Part:
+    """Return some of the live records as of a checkpoint.
+
+    Raises
+    ------
+    CorruptChunkError
+        They are damaged, or the commit that they should be in is gone.
+    """
+    link = links.get(span.commit)
+    if link is None:
+        raise CorruptChunkError(
+            f"records {span.first} to {span.stop - 1} of the checkpoint in commit "
+            f"{last.trailer.number} should be in commit {span.commit}, which is gone",
+            chunk=last.name,
+        )
+    return checkpoint.read_part(reader, link.chunk, link.trailer, span)
+
+
+def _insert(index: Index, schema: Schema, part: Part) -> None:
+    columns = replay.sql_columns(part.batch, schema)
+    records.insert_records(index, schema, part.ids.tolist(), columns)
+    for field in schema.fields.values():
+        values, chunk = part.values(field.number)
+        records.insert_blobs(index, replay.blob_rows(part.ids, chunk, field.number, values))
