@@ -12,6 +12,7 @@ read exactly the records they chose.
 """
 
 from sqlstore.compaction import ChunkUse, Compaction
+from sqlstore.comparison import Comparison
 from sqlstore.concat import ConcatView, concat
 from sqlstore.copies import Snapshot
 from sqlstore.create import create
@@ -92,6 +93,7 @@ __all__ = [
     "ColumnSummary",
     "CommitOutcomeUnknownError",
     "Compaction",
+    "Comparison",
     "ConcatView",
     "CorruptCacheError",
     "CorruptChunkError",

@@ -17,12 +17,11 @@ from sqlstore.cache import locations
 from sqlstore.positions import as_array, is_among
 from sqlstore.schema import Column, Field
 from sqlstore.source import Source
-from sqlstore.text import counted
+from sqlstore.text import listed
 from sqlstore.types import Ids
 from sqlstore.view import View
 
 _AT_ONCE: Final = 1 << 18  # records that are compared together
-_MOST_SHOWN: Final = 5  # ids in the text for people
 _NOW: Final = "now"
 
 
@@ -68,18 +67,14 @@ class Diff:
         lines = [f"{title}:"]
         for what, ids in (("added", self.added.ids), ("deleted", self.deleted.ids)):
             if len(ids):
-                lines.append(f"  {what} {_listed(ids)}")
-        lines += [f"  changed {name!r} of {_listed(ids)}" for name, ids in self.changed.items()]
+                lines.append(f"  {what} {listed(ids, 'record')}")
+        lines += [
+            f"  changed {name!r} of {listed(ids, 'record')}" for name, ids in self.changed.items()
+        ]
         lines += [f"  column {name!r} was added" for name in self.columns_added]
         lines += [f"  column {name!r} was dropped" for name in self.columns_dropped]
         lines += [f"  column {old!r} is now {new!r}" for old, new in self.columns_renamed.items()]
         return "\n".join(lines)
-
-
-def _listed(ids: Ids) -> str:
-    shown = ", ".join(map(str, ids[:_MOST_SHOWN].tolist()))
-    more = ", ..." if len(ids) > _MOST_SHOWN else ""
-    return f"{counted(len(ids), 'record')}: {shown}{more}"
 
 
 def between(source: Source, before: str, after: str | None) -> Diff:

@@ -79,6 +79,24 @@ def _roll_back_journal(root: Path) -> None:
         ) from error
 
 
+def end_wal(root: Path) -> None:
+    """Give the index its rollback journal again, if another tool has put it into WAL mode.
+
+    To be called before anything is opened for writing: no commit could happen while the same
+    process reads the index by another connection.
+
+    Raises
+    ------
+    StoreBusyError
+        Somebody has the index open.
+    """
+    with contextlib.closing(open_index_to_read(root)) as index:
+        has_wal = index.has_wal()
+    if has_wal:
+        with contextlib.closing(WriterLock(root)) as lock, lock.held():
+            Index(root / INDEX_NAME, write=True).close()  # opening it so does all
+
+
 def refuse_behind(index: Index, reader: ChunkReader) -> None:
     """Raise if the index is an older copy than the chunks; a single commit may be under way.
 

@@ -178,6 +178,8 @@ class Selection(ABC, Generic[S_co]):
 
 
 def _sample_size(count: SupportsIndex | None, fraction: float | None, total: int) -> int:
+    if isinstance(count, float):
+        raise TypeError(f"sample() takes a number of records, not {count!r}; or fraction={count!r}")
     if count is not None and fraction is None:
         wanted = operator.index(count)
     elif count is None and fraction is not None:

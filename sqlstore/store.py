@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 import pyarrow as pa
 
-from sqlstore import copies, limits, pickling
+from sqlstore import copies, limits, pickling, recover
 from sqlstore.encodings import Encodings, OwnEncoding
 from sqlstore.errors import (
     ReadOnlyError,
@@ -308,6 +308,9 @@ def open(
         It is to be appended to, and is a snapshot, or the system says that it cannot be written.
     MigrationRequiredError, StoreTooNewError
         Another version of sqlstore is needed.
+    StoreBusyError
+        It is to be edited, and another tool has put the index into WAL mode, which cannot be ended
+        while anybody has it open.
     """
     if mode not in ("r", "a"):
         raise ValueError(f'mode is "r" or "a", not {mode!r}')
@@ -329,6 +332,7 @@ def opened(
         raise ReadOnlyError(f'a snapshot never changes: open {snapshot!r} with mode="r"')
     if mode == "a":
         _check_writable(root)
+        recover.end_wal(root)
     seen = None if snapshot is None else copies.find(root, snapshot)
     return Store(Source.open(opening(root, io, verify, encodings, mode, seen)))
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from sqlstore import compaction, computing, diff, edits, snapshots, subsets
+from sqlstore import compaction, comparison, computing, diff, edits, snapshots, subsets
 from sqlstore import upsert as upserts
 from sqlstore.columnar import is_tabular
 from sqlstore.compaction import Compaction
+from sqlstore.comparison import Comparison
 from sqlstore.copies import Snapshot
 from sqlstore.diff import Diff
 from sqlstore.duplicates import duplicates
@@ -188,7 +189,7 @@ class StoreEdits(View):
         """
         if missing not in ("raise", "skip"):
             raise ValueError(f'missing is "raise" or "skip", not {missing!r}')
-        ids = subsets.members(self._source, name)
+        _, ids = subsets.look_up(self._source, name)
         if missing == "skip":
             ids = subsets.without_deleted(self._source, ids)
         return View(self._source, ids)
@@ -196,6 +197,23 @@ class StoreEdits(View):
     def subsets(self) -> list[Subset]:
         """Return what is known of every named subset, in the order in which they were saved."""
         return subsets.listed(self._source)
+
+    def compare(self, first: str, second: str) -> Comparison:
+        """Return what two named subsets have in common, and what has become of their members.
+
+        No field is read: content is compared by metadata and checksums.
+
+        Parameters
+        ----------
+        first, second
+            Their names, as saved by `View.save`.
+
+        Raises
+        ------
+        SubsetNotFoundError
+            There is none of that name.
+        """
+        return comparison.compare(self._source, first, second)
 
     def drop_subset(self, name: str) -> None:
         """Forget a named subset; its records stay.

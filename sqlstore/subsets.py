@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sqlstore.arrow import presence
 from sqlstore.cache import locations
@@ -130,8 +131,8 @@ def listed(source: Source) -> list[Subset]:
     return [subset for subset in told if subset is not None]
 
 
-def members(source: Source, name: str) -> Ids:
-    """Return the members of a subset, in its order, whether deleted or not.
+def look_up(source: Source, name: str) -> tuple[SubsetRow, Ids]:
+    """Return the row of a subset, and its members in their order, whether deleted or not.
 
     Raises
     ------
@@ -143,8 +144,8 @@ def members(source: Source, name: str) -> Ids:
     source.check_open()
     row = next((row for row in _seen(source) if row.name == name), None)
     ids = None if row is None else _checked(source, row)
-    if ids is not None:
-        return ids
+    if row is not None and ids is not None:
+        return row, ids
     known = ", ".join(repr(row.name) for row in _seen(source)) or "none"
     raise SubsetNotFoundError(
         f"no subset is named {name!r}; there are {known}; `refresh()` shows what was saved since"
@@ -220,15 +221,19 @@ def content_fingerprint(source: Source, ids: Ids) -> str:
         found.update(f"column {column.name} {column.type}\n".encode())
         for start in range(0, len(ids), _AT_ONCE):
             (arrays,) = source.metadata(ids[start : start + _AT_ONCE], [column])
-            for array in arrays:
-                _take_in(found, array)
+            _take_in(found, arrays)
     return found.hexdigest()
 
 
-def _take_in(found: Any, array: pa.Array) -> None:
-    """Add the values of an array to a hash, however they lie in memory."""
-    present = presence(array)
-    found.update(np.packbits(present).data)
+def _take_in(found: Any, arrays: list[pa.Array]) -> None:
+    """Add values to a hash, in whatever pieces they lie in memory."""
+    present = [presence(array) for array in arrays]
+    found.update(np.packbits(np.concatenate(present)).data)
+    for array, are_present in zip(arrays, present, strict=True):
+        _take_in_values(found, array, are_present)
+
+
+def _take_in_values(found: Any, array: pa.Array, present: NDArray[np.bool_]) -> None:
     if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
         array = array.cast(pa.large_binary()).drop_null()
         for value in array.to_pylist():

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sqlstore.types import Ids
+
 WIDTH_WITHOUT_TERMINAL: Final = 100
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _GAP: Final = "  "
+_MOST_IDS: Final = 5
 _LEAST: Final = 8  # text is not shortened below this width
 DOTS: Final = "..."
 
@@ -69,6 +72,13 @@ def printable(text: str) -> str:
 def counted(count: int, what: str) -> str:
     """Return a number with its noun: ``1 record``, ``1,234 records``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def listed(ids: Ids, what: str) -> str:
+    """Return how many ids there are, and the first of them: ``7 records: 0, 1, 2, 3, 4, ...``."""
+    shown = ", ".join(map(str, ids[:_MOST_IDS].tolist()))
+    more = ", ..." if len(ids) > _MOST_IDS else ""
+    return f"{counted(len(ids), what)}: {shown}{more}"
 
 
 def sized(count: int) -> str:

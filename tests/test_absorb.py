@@ -175,6 +175,32 @@ def test_a_float_that_is_required_or_too_large(tmp_path: Path) -> None:
             sqlstore.absorb(path)
 
 
+def test_a_write_ahead_log_of_another_tool_is_ended(path: Path) -> None:
+    other_tool(path, "PRAGMA journal_mode = WAL", "UPDATE records SET n = 50 WHERE id = 5")
+    with sqlstore.open(path) as store:
+        assert len(store.where("n = 50")) == 1
+    assert sqlstore.absorb(path, dry_run=True).updated == {"n": 1}
+    assert sqlstore.absorb(path).updated == {"n": 1}
+    other_tool(path, "PRAGMA journal_mode = WAL")
+    with sqlstore.open(path, "a") as store:
+        store[:1].update(n=60)
+        assert [record["n"] for record in store.take([0, 5])] == [60, 50]
+    assert sorted(path.glob("index.sqlite*")) == [path / "index.sqlite"]
+    assert_edited(path)
+
+
+def test_a_write_ahead_log_that_is_in_use_is_not_taken_for_a_slow_writer(path: Path) -> None:
+    other_tool(path, "PRAGMA journal_mode = WAL")
+    with sqlstore.open(path) as store:
+        store.where("n = 5")
+        for change in (lambda: sqlstore.open(path, "a"), lambda: sqlstore.absorb(path)):
+            with pytest.raises(sqlstore.StoreBusyError, match=r"into WAL mode.*close that tool"):
+                change()
+    with sqlstore.open(path, "a") as store:
+        store[:1].update(n=60)
+    assert_edited(path)
+
+
 def test_other_tables_are_left_to_verify(path: Path) -> None:
     other_tool(path, "UPDATE records SET n = 50 WHERE id = 5", "UPDATE blobs SET length = 1")
     assert sqlstore.absorb(path).updated == {"n": 1}

@@ -30,9 +30,11 @@ from sqlstore.cli import main
 ROOT = Path(sqlstore.__file__).parent.parent
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+SUBSET_COMMANDS = ("subsets", "compare")  # see test_cli_subsets.py
 SNAPSHOT_COMMANDS = ("snapshot", "snapshots", "diff", "drop-snapshot")  # see test_cli_snapshots.py
 COMMANDS = (
     *("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate"),
+    *SUBSET_COMMANDS,
     *SNAPSHOT_COMMANDS,
     *("compact", "export"),
 )
@@ -619,7 +621,9 @@ sys.exit(code)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_when_there_is_no_store(run: Run, tmp_path: Path, command: str) -> None:
     named = {one: ["v1"] for one in SNAPSHOT_COMMANDS if one != "snapshots"}
-    more = {"sql": ["SELECT 1"], "export": ["out.csv"], **named}.get(command, [])
+    more = {"sql": ["SELECT 1"], "compare": ["a", "b"], "export": ["out.csv"], **named}.get(
+        command, []
+    )
     result = run(command, "nowhere", *more)
     assert result == (2, "", f"sqlstore: error: there is no store at {tmp_path / 'nowhere'}\n")
     Path("folder").mkdir()
@@ -791,7 +795,7 @@ def test_every_command_and_option_is_documented_and_no_other(run: Run) -> None:
         examples = "".join(re.findall(r"^\$ .*$", text, re.M))
         own = options_in(shown) - {"-h", "--help", "--json"}
         assert options_in(text) - {"--json"} == own, command
-        assert re.search(rf"^\$ sqlstore {command} (birds|photos|album)\b", examples, re.M)
+        assert re.search(rf"^\$ sqlstore {command} (birds|nests|photos|album)\b", examples, re.M)
 
 
 def stable(text: str) -> str:

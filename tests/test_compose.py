@@ -82,7 +82,7 @@ def test_a_sample_is_how_a_shuffle_begins(store: Store) -> None:
     [
         ({"count": 21}, ValueError, r"a sample of 21 from 20 records.*shuffle\(seed\)\.limit"),
         ({"count": -1}, ValueError, "a sample of -1"),
-        ({"count": 1.5}, TypeError, "integer"),
+        ({"count": 1.5}, TypeError, "a number of records, not 1.5"),
         ({"fraction": 1.1}, ValueError, "fraction 1.1"),
         ({"fraction": -0.1}, ValueError, "fraction -0.1"),
         ({"fraction": float("nan")}, ValueError, "fraction nan"),

@@ -547,6 +547,7 @@ def test_a_value_that_no_column_holds_is_refused(store: sqlstore.Store, value: A
     ("name", "value"),
     [
         ("n", 2**63), ("n", Decimal(3)), ("n", [3]), ("n", DAY), ("x", MOMENT), ("label", DAY),
+        ("x", "a"),
         ("moment", DAY), ("moment", ZONED), ("berlin", MOMENT), ("berlin", DAY), ("day", MOMENT),
         ("extra", {"a": object()}), ("id", 2**63), ("id", DAY), ("id", Decimal(3)),
         ("blob", object()),
@@ -570,8 +571,13 @@ def test_a_value_must_be_there_under_its_name(store: sqlstore.Store) -> None:
         lambda: store.order_by("n = :v"),
         lambda: store.sql("SELECT :v"),
     ):
-        with pytest.raises(sqlstore.QueryError, match=r"supply a value|no :w in the SQL"):
+        with pytest.raises(
+            sqlstore.QueryError, match=r"no value is given for :[vw], at .*>>|no :w in the SQL"
+        ):
             use()
+    for wrong in ("n = ?", "n = ?1", "n = :v AND x = ?"):
+        with pytest.raises(sqlstore.QueryError, match=r"write :name, at .*>>\?<<"):
+            store.where(wrong, params={"v": 3} if ":v" in wrong else None)
     assert ids(store, "n = :v OR n = @w OR n = $x", v=1, w=2, x=3) == [1, 2, 3]
     with pytest.raises(sqlstore.QueryError, match="no :ascending in the SQL"):
         store.order_by("n", ascending=False)

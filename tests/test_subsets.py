@@ -156,6 +156,21 @@ def test_the_content_is_that_of_every_value(path: Path) -> None:
         assert again[:5].content_fingerprint() == first
 
 
+def test_the_content_does_not_depend_on_how_records_were_committed(tmp_path: Path) -> None:
+    columns = {"n": "int16", "label": "string", "flag": "bool"}
+    records = [
+        {"n": i if i % 3 else None, "label": "x" * i if i % 4 else None, "flag": i % 2 == 0}
+        for i in range(20)
+    ]
+    found = set()
+    for size in (1, 3, 20):
+        with sqlstore.create(tmp_path / f"s{size}", metadata=columns) as store:
+            for start in range(0, len(records), size):
+                store.extend(records[start : start + size])
+            found.add(store.take([2, 6, 9, 17]).content_fingerprint())
+    assert len(found) == 1
+
+
 def test_what_cannot_be_written_any_more_is_not_said(path: Path) -> None:
     with sqlstore.open(path, "a") as store:
         chosen = store.where(store.c.label == "l3")

@@ -21,7 +21,8 @@ def export(options: argparse.Namespace) -> int:
                 options.out, format=options.format, fields=options.fields, overwrite=options.force
             )
         except FileExistsError as error:
-            raise UsageError(f"{error}; --force replaces it") from error
+            place = options.out.absolute()
+            raise UsageError(f"{place} is there already; --force replaces it") from error
     if options.json:
         output.write_json(
             {

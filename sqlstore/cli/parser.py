@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, compact, describe, export, folders, snapshots
+from sqlstore.cli import commands, compact, describe, export, folders, snapshots, subsets
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         "bring the index of an older store up to date",
         "A copy of the index as it was is kept beside it.",
     )
+    _add_subsets(add)
     _add_snapshots(add)
     _add_compact(add)
     _add_export(add)
@@ -148,6 +149,18 @@ def _add_describe(add: _Commands) -> None:
     command.add_argument(
         "--plot", type=Path, metavar="FILE", help="also draw it, to a file such as birds.png"
     )
+
+
+def _add_subsets(add: _Commands) -> None:
+    add.add("subsets", subsets.subsets, "the named subsets that there are")
+    command = add.add(
+        "compare",
+        subsets.compare,
+        "what two named subsets have in common, and what only one of them has",
+        "Also which members were deleted since, and whether the others are what they were.",
+    )
+    command.add_argument("first", metavar="A", help="the name of a subset")
+    command.add_argument("second", metavar="B", help="that of another")
 
 
 def _add_snapshots(add: _Commands) -> None:

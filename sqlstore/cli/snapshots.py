@@ -31,7 +31,7 @@ def snapshots(options: argparse.Namespace) -> int:
     if options.json:
         output.write_json(known)
     elif known:
-        output.say(*table.render([_column(known, heading) for heading in known[0]]))
+        output.say(*table.listing(known, elastic=("note",)))
     else:
         output.say("there are no snapshots")
     return 0
@@ -39,14 +39,6 @@ def snapshots(options: argparse.Namespace) -> int:
 
 def _facts(one: Snapshot) -> dict[str, Any]:
     return {"name": one.name, "commit": one.commit, "taken": one.taken_at, "note": one.note}
-
-
-def _column(known: list[dict[str, Any]], heading: str) -> table.TextColumn:
-    values = [facts[heading] for facts in known]
-    if heading == "taken":
-        values = [value.isoformat(sep=" ", timespec="seconds") for value in values]
-    cells = ["" if value is None else output.printable(str(value)) for value in values]
-    return table.TextColumn(heading, cells, heading == "commit", heading == "note")
 
 
 def drop_snapshot(options: argparse.Namespace) -> int:

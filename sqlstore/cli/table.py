@@ -1,15 +1,16 @@
-"""Arrow columns as tables for people."""
+"""Arrow columns, and what is known of things that have names, as tables for people."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from sqlstore.text import DOTS, TextColumn, pairs, printable, render, terminal_width
 
-__all__ = ["TextColumn", "pairs", "render", "text_column"]
+__all__ = ["TextColumn", "listing", "pairs", "render", "text_column"]
 
 
 def text_column(heading: str, column: pa.ChunkedArray) -> TextColumn:
@@ -37,3 +38,31 @@ def _cell(value: object, kind: pa.DataType, most: int) -> str:
     if isinstance(value, str):
         return printable(value[:most]) + (DOTS if len(value) > most else "")
     return str(value)
+
+
+def listing(entries: Sequence[Mapping[str, object]], elastic: Collection[str]) -> list[str]:
+    """Return the lines of a table that has a row for each entry; all have the same keys.
+
+    Parameters
+    ----------
+    elastic
+        The columns that may be shortened.
+    """
+    columns = {heading: [entry[heading] for entry in entries] for heading in entries[0]}
+    return render(
+        [
+            TextColumn(
+                heading,
+                [_fact(value) for value in values],
+                to_right=any(isinstance(value, int) for value in values),
+                elastic=heading in elastic,
+            )
+            for heading, values in columns.items()
+        ]
+    )
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return "" if value is None else printable(str(value))

@@ -105,4 +105,4 @@ def check_free(target: Path, *, overwrite: bool) -> None:
     if not target.is_file():
         raise ExportError(f"{target} is there already, and it is not a file")
     if not overwrite:
-        raise FileExistsError(f"{target} is there already")
+        raise FileExistsError(f"{target} is there already; `overwrite=True` replaces it")

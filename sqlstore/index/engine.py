@@ -43,7 +43,6 @@ _SETTINGS: Final = (
     "temp_store = MEMORY",
 )
 _WRITE_SETTINGS: Final = (
-    "journal_mode = DELETE",
     # FULL does not sync the folder after the journal is removed: a commit could come undone.
     "synchronous = EXTRA",
     # Spilled pages need an exclusive lock in the middle of a transaction.
@@ -152,13 +151,32 @@ class Index:
         try:
             with self.errors():
                 mapped = f"mmap_size = {_LARGEST_MAP if self._reads_map else 0}"
-                for setting in (*_SETTINGS, mapped, *(_WRITE_SETTINGS if self.write else ())):
-                    connection.execute(f"PRAGMA {setting}").fetchall()
+                _set(connection, *_SETTINGS, mapped)
+                if self.write:
+                    self._end_wal(connection)
+                    _set(connection, *_WRITE_SETTINGS)
                 self._check_application(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _end_wal(self, connection: sqlite3.Connection) -> None:
+        """Give the file a rollback journal again where another tool has put it into WAL mode."""
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        except sqlite3.OperationalError as error:
+            code: int = getattr(error, "sqlite_errorcode", 0)  # of SQLite, and not of the driver
+            if code & 0xFF in _BUSY and _has_wal(connection):
+                raise StoreBusyError(
+                    f"another tool has put {self.path} into WAL mode, which cannot be ended while "
+                    "anybody has it open; close that tool, and stores that read this one"
+                ) from error
+            raise
+
+    def has_wal(self) -> bool:
+        """Return whether another tool has put the file into WAL mode."""
+        return self.reading(_has_wal)
 
     def _check_application(self, connection: sqlite3.Connection) -> None:
         if self._create:
@@ -356,6 +374,16 @@ class Index:
             _parents_connections.append(self._connection)
             self._connection = None
             detach(self._identity)
+
+
+def _set(connection: sqlite3.Connection, *settings: str) -> None:
+    for setting in settings:
+        connection.execute(f"PRAGMA {setting}").fetchall()
+
+
+def _has_wal(connection: sqlite3.Connection) -> bool:
+    found: tuple[str] = connection.execute("PRAGMA journal_mode").fetchone()
+    return found == ("wal",)
 
 
 def in_memory() -> sqlite3.Connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from sqlalchemy import ColumnCollection, Select, and_, bindparam, func, literal_column, select
@@ -138,9 +138,18 @@ class Expressions:
             if convert is None and name in compiled.binds:
                 kind = compiled.binds[name].type.dialect_impl(self._dialect)
                 convert = kind.bind_processor(self._dialect)
-            bound.append(cast("SqlValue", convert(value) if convert else value))
+            bound.append(cast("SqlValue", _converted(convert, value) if convert else value))
         sql = sqltext.strict_quotes(state.statement)
         return Statement(sql, bound, state.statement)
+
+
+def _converted(convert: Callable[[Any], Any], value: object) -> Any:
+    try:
+        return convert(value)
+    except QueryError:
+        raise
+    except (TypeError, ValueError) as error:  # of SQLAlchemy, for floats
+        raise QueryError(f"cannot compare a column with {value!r}: {error}") from error
 
 
 def _check_are_expressions(given: tuple[object, ...]) -> None:

@@ -6,7 +6,7 @@ import bisect
 import difflib
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlstore.errors import QueryError
@@ -135,6 +135,19 @@ class Mistakes:
                     f"record_locations WHERE field = '{field}')`"
                 )
         return f"{columns}; text goes in single quotes or is bound"
+
+
+def unbound(statement: Statement) -> QueryError | None:
+    """Return an error about the first value that a text asks for and is not given."""
+    if not isinstance(statement.bound, Mapping):
+        return None
+    for token in sqltext.tokens(statement.text):
+        place = excerpt(statement.text, token.start, token.end)
+        if token.text == "?":
+            return QueryError(f"a bound value needs a name: write :name, at {place}")
+        if token.kind == "parameter" and token.text[1:] not in statement.bound:
+            return QueryError(f"no value is given for {token.text}, at {place}")
+    return None
 
 
 def _where(text: str, name: str) -> str:

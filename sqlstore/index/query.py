@@ -19,7 +19,7 @@ from sqlstore.errors import QueryError
 from sqlstore.index import guarded, joined, plan, sqltext
 from sqlstore.index.engine import Index
 from sqlstore.index.joined import Joined
-from sqlstore.index.mistakes import Mistakes
+from sqlstore.index.mistakes import Mistakes, unbound
 from sqlstore.index.origins import Origins
 from sqlstore.index.statement import AMONG, Statement, ids_as_json
 from sqlstore.index.values import bindable_all
@@ -248,6 +248,10 @@ class Queries:
         try:
             yield
         except sqlite3.Error as error:
+            if isinstance(error, sqlite3.ProgrammingError):  # of the driver: SQLite was not asked
+                missing = unbound(statement)
+                if missing is not None:
+                    raise missing from error
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
                 raise
             names = [(table.name, *(c.name for c in table.columns)) for table in tables]

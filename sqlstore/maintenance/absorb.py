@@ -127,6 +127,8 @@ def absorb(path: StrPath, *, dry_run: bool = False) -> Absorbed:
     """
     root = Path(path).absolute()
     files.check_has_chunks(root)
+    if not dry_run:
+        recover.end_wal(root)
     with contextlib.ExitStack() as stack:
         how = opening(root, None, "once", Encodings(None, allow_pickle=False), "r")
         source = stack.enter_context(contextlib.closing(Source.open(how)))
