@@ -30,6 +30,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compression
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.edits
+	$(BIN)/python -m benchmarks.merge
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ read exactly the records they chose.
 
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 `concat` puts views together, also those of several stores.
+`merge` makes one store of several.
 `absorb` takes over what other tools have changed in the index.
 `infer` suggests what to declare for records.
 `build` and `import_folder` fill a store from many items, or from a folder of files.
@@ -36,6 +37,7 @@ from sqlstore.errors import (
     ForkedStoreError,
     IndexBehindLogError,
     ItemError,
+    MergeError,
     MigrationError,
     MigrationRequiredError,
     MissingChunkError,
@@ -76,6 +78,8 @@ from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
 from sqlstore.maintenance.report import Fault, Report
 from sqlstore.maintenance.verify import verify
+from sqlstore.merging.merge import merge
+from sqlstore.merging.parts import Merged
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.splits.folds import Fold, split_names
 from sqlstore.store import Store, open
@@ -121,6 +125,8 @@ __all__ = [
     "IndexBehindLogError",
     "ItemError",
     "KiB",
+    "MergeError",
+    "Merged",
     "MiB",
     "Migration",
     "MigrationError",
@@ -166,6 +172,7 @@ __all__ = [
     "export_folder",
     "import_folder",
     "infer",
+    "merge",
     "migrate",
     "open",
     "rebuild",

@@ -100,7 +100,7 @@ class Compressors:
 
         def read(index: Index, reader: ChunkReader) -> tuple[int, bytes] | None:
             row = dictionaries.newest(index, field)
-            return None if row is None else _body(index, reader, row)
+            return None if row is None else dictionary_at(index, reader, row)
 
         known = self._known.get(field)
         # What is damaged has lost its values; what comes is compressed with another one.
@@ -148,7 +148,7 @@ class Compressors:
         return number
 
 
-def _body(
+def dictionary_at(
     index: Index, reader: ChunkReader, row: dictionaries.DictionaryRow
 ) -> tuple[int, bytes] | None:
     """Return the number and the bytes of a dictionary."""

@@ -48,6 +48,12 @@ def committing(source: Source) -> Iterator[Committer]:
         yield committer
 
 
+def see_newest(source: Source) -> None:
+    """See the commits that have come since, also one that a killed writer kept from the index."""
+    with committing(source):  # which settles that
+        source.refresh()
+
+
 def update(source: Source, ids: Ids, values: Mapping[str, Any]) -> None:
     """Give metadata columns of records other values.
 

@@ -22,6 +22,7 @@
     ├── QueryError               (ValueError)         SQL or a bound value that cannot be run
     ├── DifferentStoresError     (ValueError)         an operator between views of several stores
     ├── ExportError              (ValueError)         records cannot be written so, or to there
+    ├── MergeError               (ValueError)         stores that cannot become one like this
     ├── SplitError               (ValueError)         sizes, folds or columns of no split
     ├── RecordNotFoundError      (LookupError)        no record with this id or key
     ├── SubsetNotFoundError      (LookupError)        no subset of this name
@@ -72,6 +73,7 @@ __all__ = [
     "ForkedStoreError",
     "IndexBehindLogError",
     "ItemError",
+    "MergeError",
     "MigrationError",
     "MigrationRequiredError",
     "MissingChunkError",
@@ -218,6 +220,10 @@ class DifferentStoresError(SqlstoreError, ValueError):
 
 class ExportError(SqlstoreError, ValueError):
     """Records cannot be exported as they are asked for, or not to this place."""
+
+
+class MergeError(SqlstoreError, ValueError):
+    """Stores cannot be merged like this: a source is the target, or it is too much at once."""
 
 
 class SplitError(SqlstoreError, ValueError):

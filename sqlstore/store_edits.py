@@ -17,10 +17,12 @@ from sqlstore.copies import Snapshot
 from sqlstore.diff import Diff
 from sqlstore.duplicates import duplicates
 from sqlstore.log.segment import CommitKind
+from sqlstore.merging import adopt as adopting
+from sqlstore.merging.parts import Choices, Merged, OnDuplicate
 from sqlstore.processes import StartMethod
 from sqlstore.schema import Column, Schema, with_index, with_renamed, without_column
 from sqlstore.subsets import Subset
-from sqlstore.types import Ids
+from sqlstore.types import Ids, StrPath
 from sqlstore.view import View
 
 
@@ -118,6 +120,37 @@ class StoreEdits(View):
             Another record has one of the keys.
         """
         return upserts.upsert(self._source, table, on)
+
+    def adopt(
+        self,
+        *chunks: StrPath,
+        add_missing: bool = False,
+        on_duplicate: OnDuplicate = "raise",
+        in_parts: bool = False,
+    ) -> Merged:
+        """Append the records of other stores, of which there are only the chunk files.
+
+        It is as `sqlstore.merge` with stores rebuilt from them in a temporary folder beside this
+        one, where the files are linked, or copied if they lie on another file system.
+
+        Parameters
+        ----------
+        *chunks
+            Chunk files, all that a store has, in any order. Those of several stores are told apart;
+            the store that is named first comes first. That the last ones of a store are missing
+            cannot be noticed: then the records are those of the commits up to there.
+        add_missing, on_duplicate, in_parts
+            As for `sqlstore.merge`.
+
+        Raises
+        ------
+        CorruptStoreError
+            A chunk is damaged, or one is missing that others go on from.
+        MergeError, SchemaError, DuplicateKeyError
+            As for `sqlstore.merge`.
+        """
+        choices = Choices(add_missing, on_duplicate, in_parts)
+        return adopting.adopt(self._source, chunks, choices)
 
     def duplicates(self, field: str) -> pa.Table:
         """Return the records of which another one has the same payload.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sqlstore.arrow import int64_array
 from sqlstore.columnar import as_arrow, check_names, is_frame, is_tabular
-from sqlstore.edits import LARGEST, change_schema, commit_update, committing
+from sqlstore.edits import LARGEST, change_schema, commit_update, committing, see_newest
 from sqlstore.errors import RecordNotFoundError, SchemaError, SqlstoreError
 from sqlstore.given import metadata_array, one_array, series_values
 from sqlstore.log.segment import CommitKind
@@ -100,9 +100,7 @@ def upsert(source: Source, data: Any, on: str | None) -> Ids:
     numpy.ndarray
         The ids, in the order of the table.
     """
-    source.check_open()
-    source.check_writable()
-    source.refresh()  # keys that others have appended are not new
+    see_newest(source)  # keys that others have appended are not new
     schema = source.schema
     table = GivenTable(data, schema)
     check_names([name for name in table.names if name != ID], schema)

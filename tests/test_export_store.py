@@ -18,39 +18,13 @@ from sqlstore.export import stores
 from sqlstore.staged import StagedAppend
 from tests.all_kinds import COUNT, exactly, make, record_of
 from tests.small_records import ENOUGH, dictionaries, line_of, parts_of
+from tests.stored import bodies, damage
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlstore.Store]:
     with sqlstore.open(make(tmp_path_factory.mktemp("copy") / "s", chunk_size=4096)) as opened:
         yield opened
-
-
-def bodies(path: Path) -> list[tuple[Any, ...]]:
-    """Return every value as it lies in the chunks, by field and record."""
-    with sqlstore.open(path) as store:
-        found = store.sql(
-            "SELECT field, record, compression, raw_length, items, file, offset, length "
-            "FROM record_locations ORDER BY field, record"
-        ).to_pylist()
-    chunks = {p.name: p.read_bytes() for p in (path / "chunks").iterdir()}
-    values = []
-    for row in found:
-        start, file = row["offset"], Path(row.pop("file")).name
-        row["offset"] = chunks[file][start : start + row["length"]]
-        values.append(tuple(row.values()))
-    return values
-
-
-def damage(path: Path, field: str) -> None:
-    """Change a byte of the last value of a field."""
-    with sqlstore.open(path) as store:
-        sql = "SELECT file, offset FROM record_locations WHERE field = :field AND length > 0"
-        *_, place = store.sql(f"{sql} ORDER BY record", field=field).to_pylist()
-    chunk = path / "chunks" / Path(place["file"]).name
-    data = bytearray(chunk.read_bytes())
-    data[place["offset"]] ^= 1
-    chunk.write_bytes(data)
 
 
 def test_a_copy_is_the_same_in_every_byte(store: sqlstore.Store, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ LAYERS: list[list[str]] = [
         "given", "batch", "rows", "sizes", "columnar", "identity", "replay", "recover", "staged",
         "compressors", "commit", "writer", "edits", "subsets", "processes", "computing", "upsert",
         "duplicates",
-        "copies", "snapshots", "diff", "restore", "compaction", "comparison",
+        "copies", "snapshots", "diff", "restore", "compaction", "comparison", "copied", "merging",
         "reading", "caches", "opening", "finder", "attached", "source", "pickling", "contents",
         "portions", "tabular", "founding", "export", "describe", "splits", "queried", "view",
         "concat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import sqlstore
+from tests import processes
 from tests.edited import assert_edited
 
 
@@ -241,3 +243,15 @@ def test_a_table_that_does_not_fit_adds_no_column(
         with pytest.raises(error, match=message):
             store.add_column("c", "int8", pa.table(given))
         assert "c" not in store.schema.columns
+
+
+def test_a_key_that_a_killed_writer_kept_from_the_index_is_not_new(tmp_path: Path) -> None:
+    store_path, batch = processes.new_store(tmp_path / "s"), (1, 0)
+    arguments = store_path, tmp_path / "note", [batch], 64, "before run COMMIT"
+    with processes.Child(processes.commit_batches, *arguments) as child:
+        assert child.exit_code() == -signal.SIGKILL
+    with sqlstore.open(store_path, "a") as store:
+        assert len(store) == 0
+        name = processes.records_of(batch, 2)[1]["name"]
+        assert store.upsert(pa.table({"name": [name], "writer": [7]})).tolist() == [1]
+        assert column(store, "writer") == [1, 7]

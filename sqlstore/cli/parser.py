@@ -8,7 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sqlstore.cli import commands, compact, describe, export, folders, snapshots, subsets
+from sqlstore.cli import (
+    commands,
+    compact,
+    describe,
+    export,
+    folders,
+    merge,
+    snapshots,
+    subsets,
+)
 from sqlstore.version import __version__
 
 _EXIT_CODES: Final = """\
@@ -99,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_subsets(add)
     _add_snapshots(add)
     _add_compact(add)
+    _add_merge(add)
     _add_export(add)
     _add_import_folder(add)
     _add_export_folder(add)
@@ -235,6 +245,35 @@ def _add_export(add: _Commands) -> None:
         help="also these fields, as stored bytes; not for CSV",
     )
     command.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+
+
+def _add_merge(add: _Commands) -> None:
+    command = add.add(
+        "merge",
+        merge.merge,
+        "append the records of other stores, in a new store or in one that is there",
+        "Bytes are copied as they are stored. All records are appended, or none.",
+    )
+    command.add_argument(
+        "sources", metavar="SRC", type=Path, nargs="+", help="stores to copy from, in this order"
+    )
+    command.add_argument(
+        "--add-missing",
+        action="store_true",
+        help="add columns that STORE lacks; where it is new, also fields",
+    )
+    command.add_argument(
+        "--on-duplicate",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what becomes of records whose key is there already (default: raise)",
+    )
+    command.add_argument(
+        "--in-parts",
+        action="store_true",
+        help="make many commits in a store that is there, for more than 2 GiB; those before an "
+        "error stay",
+    )
 
 
 def _add_import_folder(add: _Commands) -> None:

@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,7 @@ from sqlstore.types import Buffer
 CHUNKS_FOLDER: Final = "chunks"
 CHUNK_NAME: Final = re.compile(r"\d{6,10}-[0-9a-f]{8}\.chunk")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.01
 _MOST_CONTENTS: Final = 1 << 30
@@ -251,6 +253,17 @@ def put(path: Path, data: Buffer | pa.Buffer) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def link_or_copy(path: Path, to: Path) -> None:
+    """Give a file another name, or copy it where the system has or allows no such links."""
+    with storage_errors("link", path):
+        try:
+            os.link(path, to)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(path, to)
 
 
 def open_or_create(path: Path) -> int:

@@ -1,0 +1,1 @@
+"""Stores that were written apart become one."""
