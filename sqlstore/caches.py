@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlstore import identity, limits
 from sqlstore.cache import fill, folder, manifest
+from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.manifest import Manifest
 from sqlstore.cache.segments import Place
 from sqlstore.errors import (
@@ -25,6 +26,7 @@ from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.index.records import CommitRow
+from sqlstore.log import files
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
 from sqlstore.progress import progress
@@ -223,8 +225,21 @@ class CacheKeeper:
                 f"{self._index.path} has {next_record} records at commit {last.as_of}, the "
                 f"checkpoint of it has others; run `sqlstore rebuild {self._root}`"
             )
-        how = self._is_of.schema, self._reader, last
-        return fill.restored(place, found, *how, parts, next_record)
+        known = fill.Known(parts, self._chunk_files(), next_record)
+        return fill.restored(place, found, self._is_of.schema, self._reader, last, known)
+
+    def _chunk_files(self) -> dict[int, ChunkFile]:
+        """Return the chunks that are not retired, by number."""
+        found = {}
+        for row in records.chunks(self._index):
+            if not files.CHUNK_NAME.fullmatch(row.name):
+                raise CorruptIndexError(
+                    f"the index calls a chunk {row.name!r}; run `sqlstore rebuild {self._root}`"
+                )
+            if not row.retired:
+                chunk = records.parsed_uuid(row.uuid, self._index.path)
+                found[row.chunk] = ChunkFile(row.name, chunk)
+        return found
 
     def _checked(self, cache: Cache, last: CommitRow) -> Cache:
         """Return the cache if the index ends where the log does, as far as the cache has come."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from sqlstore import identity, replay
-from sqlstore.errors import CorruptChunkError
+from sqlstore.errors import CorruptChunkError, MissingChunkError
 from sqlstore.identity import Identity
 from sqlstore.index import records
 from sqlstore.index import subsets as index_subsets
@@ -17,12 +17,13 @@ from sqlstore.log import checkpoint, subsets
 from sqlstore.log.chain import Link
 from sqlstore.log.checkpoint import Checkpoint, Part, Span
 from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import CommitKind
 from sqlstore.schema import Schema
 from sqlstore.types import Ids
 
 
 def create_index(
-    path: Path, reader: ChunkReader, last: Checkpoint, links: Mapping[int, Link]
+    path: Path, reader: ChunkReader, last: Checkpoint, links: Collection[Link]
 ) -> tuple[Index, Identity]:
     """Make a new index that is as of a checkpoint's state, and nothing more.
 
@@ -31,7 +32,7 @@ def create_index(
     last
         The checkpoint.
     links
-        Commits by number, among them its parts.
+        All commits that there are.
 
     Returns
     -------
@@ -41,21 +42,27 @@ def create_index(
     Raises
     ------
     CorruptChunkError
-        The checkpoint is damaged, or a part of it is gone.
+        The checkpoint is damaged, or a part of it or a chunk is gone.
     """
     is_of = identity.of_checkpoint(reader, last)
+    parts_by_number = {
+        link.trailer.number: link
+        for link in links
+        if link.trailer.kind == CommitKind.CHECKPOINT_PART
+    }
     with replay.new_index(path, is_of) as index:
         rows = commits(last)
         for row in rows:
             records.insert_commit(index, row, row.first_record + row.records)
-        for chunk in chunks(last):
+        for chunk in chunks(last, links):
             records.put_chunk(index, chunk)
         for place in last.dictionaries:
             replay.insert_dictionary(index, place)
         for subset, ids in saved(last, rows):
             index_subsets.insert(index, subset, ids.tolist())
-        for part in parts(reader, last, links):
-            _insert(index, is_of.schema, part)
+        for span in last.spans:
+            found = part(reader, last, span, parts_by_number)
+            _insert(index, is_of.schema, found)
     return index, is_of
 
 
@@ -72,13 +79,28 @@ def commits(last: Checkpoint) -> list[CommitRow]:
     return rows
 
 
-def chunks(last: Checkpoint) -> list[ChunkRow]:
-    """Return the chunks that there were as of a checkpoint, and which of them it retires."""
+def chunks(last: Checkpoint, links: Iterable[Link]) -> list[ChunkRow]:
+    """Return the chunks that there were as of a checkpoint, and which of them it retires.
+
+    Parameters
+    ----------
+    links
+        All commits that there are; a chunk file may have been copied under another name.
+
+    Raises
+    ------
+    MissingChunkError
+        One that has live values is gone.
+    """
+    names = {link.trailer.chunk: link.chunk for link in links}
     found = []
     for row in last.rows("chunks"):
         retired = int(row["retired"])
-        name = str(row["name"]), str(row["uuid"])
-        found.append(ChunkRow(row["chunk"], *name, row["size"], sealed=retired, retired=retired))
+        if row["live"] and not retired and row["chunk"] not in names:
+            raise MissingChunkError("the chunk file is gone", chunk=row["name"])
+        name = names.get(row["chunk"], row["name"])
+        uuid_and_size = str(row["uuid"]), row["size"]
+        found.append(ChunkRow(row["chunk"], name, *uuid_and_size, sealed=retired, retired=retired))
     return found
 
 
@@ -94,11 +116,6 @@ def saved(last: Checkpoint, rows: list[CommitRow]) -> Iterable[tuple[SubsetRow, 
         described, ids = subsets.parse(batch, last.trailer, last.name)
         saved_at = rows[number - 1].committed_at if 0 < number <= len(rows) else 0
         yield replay.subset_row(number, saved_at, described, ids), ids
-
-
-def parts(reader: ChunkReader, last: Checkpoint, links: Mapping[int, Link]) -> Iterable[Part]:
-    """Return the live records as of a checkpoint, part by part."""
-    return (part(reader, last, span, links) for span in last.spans)
 
 
 def part(reader: ChunkReader, last: Checkpoint, span: Span, links: Mapping[int, Link]) -> Part:

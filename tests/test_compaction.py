@@ -408,3 +408,41 @@ def test_read_only_is_refused_and_a_share_is_a_share(path: Path) -> None:
             store.compact()
         with pytest.raises(ValueError, match="min_garbage"):
             store.compact(min_garbage=1.5, dry_run=True)
+
+
+# What has become of the chunk files
+
+
+def test_a_chunk_that_was_copied_under_another_name_is_found(path: Path) -> None:
+    with sqlstore.open(path, "a") as store:
+        compact(store)
+        expected = contents(store)
+    for number, name in enumerate(chunk_files(path)):
+        (path / "chunks" / name).rename(path / "chunks" / f"{number:06d}-0000{number:04x}.chunk")
+    shutil.rmtree(path / "cache")
+    assert sqlstore.rebuild(path) == len(expected)
+    with sqlstore.open(path, "a") as store:
+        assert contents(store) == expected
+        report = store.verify()
+        assert report, report
+        store.where("n % 2 = 0").delete()
+        expected = contents(store)
+        compact(store)
+        assert contents(store) == expected
+    assert_edited(path)
+
+
+def test_a_live_chunk_that_is_gone_is_missed(path: Path) -> None:
+    with sqlstore.open(path, "a") as store:
+        compact(store)
+        only_values = (
+            "SELECT name FROM chunks WHERE NOT retired AND chunk NOT IN "
+            "(SELECT chunk FROM commits WHERE kind IN (19, 21))"
+        )
+        (row, *_) = store.sql(only_values).to_pylist()
+    (path / "chunks" / row["name"]).unlink()
+    assert not sqlstore.verify(path)
+    (path / "index.sqlite").unlink()
+    assert not sqlstore.verify(path)
+    with pytest.raises(sqlstore.MissingChunkError):
+        sqlstore.rebuild(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,7 @@ class ChunkFile:
     uuid: uuid.UUID
 
 
-def write(folder: Path, numbered: dict[int, ChunkFile]) -> None:
+def write(folder: Path, numbered: Mapping[int, ChunkFile]) -> None:
     """Write the rows of chunks at their places."""
     path = folder / _FILE
     descriptor = files.open_or_create(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,25 @@ class _Change:
     rows: NDArray[np.uint32]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the index says of the last checkpoint.
+
+    Attributes
+    ----------
+    parts
+        Where its parts lie.
+    chunks
+        The chunks that are not retired, by number.
+    next_record
+        The id that the next record would have got.
+    """
+
+    parts: Sequence[Place]
+    chunks: Mapping[int, ChunkFile]
+    next_record: int
+
+
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
     """Return a manifest of nothing, with a new folder for its files. The lock must be held."""
     edition = secrets.token_hex(8)
@@ -105,8 +124,7 @@ def restored(
     schema: Schema,
     reader: ChunkReader,
     last: Checkpoint,
-    places: Sequence[Place],
-    next_record: int,
+    known: Known,
 ) -> Manifest:
     """Fill a cache that holds nothing with what a checkpoint says. The lock must be held.
 
@@ -114,16 +132,13 @@ def restored(
     ----------
     have
         What `begun` returned.
-    places
-        Where its parts lie.
-    next_record
-        The id that the next record would have got.
+    known
+        What the index says of it.
     """
     edition, live, lost = folder / have.edition, [np.empty(0, np.int64)], []
-    named = [row for row in last.rows("chunks") if not row["retired"]]
-    chunks.write(edition, {row["chunk"]: ChunkFile(row["name"], row["uuid"]) for row in named})
+    chunks.write(edition, known.chunks)
     parts: tuple[manifest.Part, ...] = ()
-    for span, place in zip(last.spans, places, strict=True):
+    for span, place in zip(last.spans, known.parts, strict=True):
         ids, part = np.arange(span.first, span.stop, dtype=np.int64), None
         try:
             part = part_of(reader, place, span)
@@ -137,13 +152,13 @@ def restored(
             how = list(schema.columns.values()), last.as_of
             batches = [_spread(part, ids, how[0])]
             parts = metadata.extended(edition, parts, span.first, batches, *how)
-    deleted = np.setdiff1d(np.arange(next_record), np.concatenate(live), assume_unique=True)
+    deleted = np.setdiff1d(np.arange(known.next_record), np.concatenate(live), assume_unique=True)
     return dataclasses.replace(
         have,
         commit=last.as_of,
         commit_uuid=last.commit,
-        records=next_record,
-        chunks=max((row["chunk"] + 1 for row in named), default=0),
+        records=known.next_record,
+        chunks=max(known.chunks, default=-1) + 1,
         parts=parts,
         deleted=removed.extended(edition, None, deleted, last.as_of),
         lost=tuple(lost),

@@ -292,8 +292,7 @@ def check_history(
         present = {row.chunk: row for row in records.chunks(index)}
         for chunk in chunks:
             have = present.get(chunk.chunk)
-            said = chunk.name, chunk.uuid, chunk.retired
-            if have is None or (have.name, have.uuid, have.retired) != said:
+            if have is None or (have.uuid, have.retired) != (chunk.uuid, chunk.retired):
                 message = f"the index has another chunk {chunk.chunk} than the log"
                 report.add(f"{message}; {_ADVICE}", chunk=chunk.name)
 

@@ -146,8 +146,7 @@ class _Log:
     def _begun(self, path: Path) -> tuple[Index, Schema]:
         """Return an index that holds what the first of the commits follow, and the schema then."""
         if self.last is not None:
-            by_number = {link.trailer.number: link for link in self.ordered}
-            index, is_of = restore.create_index(path, self._reader, self.last, by_number)
+            index, is_of = restore.create_index(path, self._reader, self.last, self.links)
             return index, is_of.schema
         first = self.ordered[0]
         is_of = identity.of_link(self._reader, first)

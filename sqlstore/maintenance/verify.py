@@ -137,7 +137,7 @@ class _Check:
         check_log.check_checkpoint(self._reader, last, self._dictionaries, self._report)
         chunks: list[records.ChunkRow] = []
         with self._report.catching():
-            chunks = restore.chunks(last)
+            chunks = restore.chunks(last, [*found.kept, *found.ordered])
             self._snapshots = {one.name: one for one in copies.of_checkpoint(last)}
             saved = restore.saved(last, found.history)
             self._subsets = {row.name: (row, ids) for row, ids in saved}
