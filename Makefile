@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint types tests soak faults bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits.py build/demo
@@ -20,6 +20,13 @@ types: $(VENV)/.dev
 
 tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+# SQLSTORE_SEED repeats a run; SQLSTORE_SECONDS and SQLSTORE_CASES say how much is done.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.write

@@ -162,7 +162,8 @@ class Committer:
                 "this process is a forked child of the one that opened the writer; open one here"
             )
         if self._failure is not None:
-            raise StoreClosedError(f"the writer failed and cannot go on: {self._failure}")
+            message = f"the writer failed and cannot go on: {self._failure}"
+            raise StoreClosedError(message) from self._failure
         if self._closed:
             raise StoreClosedError("the writer is closed")
 
@@ -235,13 +236,15 @@ class Committer:
             chunk = ChunkWriter.resume(self._root, self._identity.store, candidate.name)
             if chunk is None:
                 continue
-            row = records.chunk_named(self._index, candidate.name)  # as it is now, under its lock
-            is_whole = row is not None and not row.sealed and chunk.actual_size() == row.size
-            if row is not None and is_whole and row.size < self._identity.chunk_size:
-                chunk.size, chunk.integer = row.size, row.chunk
-                return chunk
+            with contextlib.ExitStack() as opened:
+                opened.callback(chunk.close)
+                row = records.chunk_named(self._index, candidate.name)  # as it is now, locked
+                is_whole = row is not None and not row.sealed and chunk.actual_size() == row.size
+                if row is not None and is_whole and row.size < self._identity.chunk_size:
+                    chunk.size, chunk.integer = row.size, row.chunk
+                    opened.pop_all()
+                    return chunk
             self._to_seal.add(candidate.name)
-            chunk.close()
         return None
 
     def _publish(

@@ -278,7 +278,7 @@ def replacing(path: Path) -> Iterator[Path]:
         files.sync_folder(path.parent)
         files.sync_folder(path.parent.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        files.remove_left_over(temporary)
 
 
 def remove_unknown(index: Index, reader: ChunkReader) -> None:

@@ -8,6 +8,7 @@ COMMIT leaves a hot journal, which SQLite rolls back itself, on a connection tha
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from sqlstore.errors import (
@@ -73,6 +74,8 @@ def _roll_back_journal(root: Path) -> None:
         finally:
             lock.close()
     except (StorageError, ReadOnlyError, HotJournalError) as error:
+        if isinstance(error, StorageError) and os.access(root, os.W_OK):
+            raise  # the disk fails or is full
         raise ReadOnlyError(
             f"{root} holds an interrupted transaction, and rolling it back needs write permission; "
             "open the store once from where it can be written"

@@ -9,7 +9,7 @@ from functools import partial
 from sqlstore import copies
 from sqlstore.copies import Snapshot
 from sqlstore.edits import committing
-from sqlstore.errors import SnapshotExistsError, StorageError, StoreBusyError
+from sqlstore.errors import SnapshotExistsError, StorageError, StoreBusyError, StoreClosedError
 from sqlstore.index.engine import Index
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
@@ -68,7 +68,7 @@ def _commit(
         staged = StagedSnapshot(kind, titled)
         committer.commit(staged, source.committed, partial(prepare, titled.name))
         # What is left over is removed another time; the commit has happened in any case.
-        with contextlib.suppress(StorageError, StoreBusyError):
+        with contextlib.suppress(StorageError, StoreBusyError, StoreClosedError):
             committer.look_up(copies.remove_unknown)
 
 

@@ -6,6 +6,7 @@ them cost little, and none inherits locks, threads or connections of the tests.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import multiprocessing
@@ -17,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -193,6 +194,18 @@ def assert_recovers(
     return after
 
 
+def is_free(path: Path) -> bool:
+    """Return whether nobody holds the `flock` of a file."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 # Processes
 
 
@@ -246,12 +259,21 @@ class Child:
     def hear(self) -> Any:
         """Return the next thing that the program says."""
         assert self._connection.poll(_PATIENCE), "the program says nothing"
-        message = self._connection.recv()
-        assert not isinstance(message, _Raised), message.text
-        return message.value if isinstance(message, _Returned) else message
+        return self._next_message()
 
     result = hear
     """Return what the program returns, after all that it said was heard."""
+
+    def heard(self) -> Iterator[Any]:
+        """Yield what the program has said by now; if it was killed, what it has said whole."""
+        with suppress(EOFError, OSError):
+            while self._connection.poll():
+                yield self._next_message()
+
+    def _next_message(self) -> Any:
+        message = self._connection.recv()
+        assert not isinstance(message, _Raised), message.text
+        return message.value if isinstance(message, _Returned) else message
 
     def tell(self, message: object) -> None:
         self._connection.send(message)

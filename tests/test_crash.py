@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import random
@@ -32,7 +31,7 @@ from tests.processes import (
     commit_batches,
     contents,
     create_store,
-    keep_committing,
+    is_free,
     new_store,
     read_acknowledged,
     rebuild_store,
@@ -186,41 +185,6 @@ def test_killed_inside_the_commit_of_sqlite(tmp_path: Path) -> None:
     assert hot_journals
 
 
-def test_killed_a_hundred_times_at_random_moments(tmp_path: Path) -> None:
-    seed = random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}")  # shown when the test fails
-    chance = random.Random(seed)
-    path = new_store(tmp_path / "store", chunk_size=64 * sqlstore.KiB)
-    seen: list[Batch] = []
-    n_records = 0
-    for number in range(100):
-        note = tmp_path / f"note-{number}"
-        count, milestone = chance.randint(1, 6), chance.randint(0, 2)
-        with Child(keep_committing, path, note, number, 10_000, count, milestone) as child:
-            assert child.hear() == "ready"
-            child.tell("go")
-            assert child.hear() == "milestone"
-            time.sleep(chance.expovariate(1 / 0.01))  # the moment is what is random here
-            child.signal(signal.SIGKILL)
-            assert child.exit_code() == -signal.SIGKILL
-        acknowledged = read_acknowledged(note)
-        with sqlstore.open(path) as store:
-            new = whole_batches(store, start=n_records)
-            n_records = len(store)
-        assert len(acknowledged) >= milestone
-        assert acknowledged <= set(new)
-        # What the one before had made durable and not acknowledged may have been rolled forward.
-        ours = [batch for batch in new if batch[0] == number]
-        assert ours == [(number, i) for i in range(len(ours))]
-        assert len(ours) <= len(acknowledged) + 1
-        assert len(new) - len(ours) <= 1
-        seen += new
-    append(path, (NEXT, 0))
-    assert batches_in(path)[: len(seen)] == seen
-    assert_clean(path)
-    assert_rebuilds_equal(path, tmp_path)
-
-
 def test_killed_while_creating(tmp_path: Path) -> None:
     steps = run(create_store, tmp_path / "whole")
     outcomes = []
@@ -304,17 +268,6 @@ def interrupt_at_every_step(_: Connection, template: Path, scratch: Path) -> int
         assert_recovers(path, scratch, [(0, 0), *BATCHES[: committed + 1]], rebuild=False)
         shutil.rmtree(path)
     raise AssertionError
-
-
-def is_free(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def test_an_interrupt_at_any_step_leaves_all_in_order(template: Path, tmp_path: Path) -> None:

@@ -307,12 +307,11 @@ class Index:
         self.run("ROLLBACK")
 
     def copy_to(self, path: Path) -> None:
-        """Copy the index to another file, replacing that, in one step.
+        """Copy the index to a file that is not there yet, in one step.
 
         In one step because a copy in several would begin anew whenever somebody commits. Not inside
         a transaction, of which SQLite would wait for the end.
         """
-        path.unlink(missing_ok=True)
         with self.mutex, self.errors(), contextlib.closing(sqlite3.connect(path)) as copy:
             self.connection.backup(copy, pages=-1)
 

@@ -30,7 +30,7 @@ from sqlstore.log.table import (
     stream,
     values_array,
 )
-from sqlstore.positions import is_among
+from sqlstore.positions import NO_IDS, is_among
 from sqlstore.types import Ids
 
 EDITS: Final = frozenset(
@@ -108,9 +108,10 @@ class Edited:
     """
 
     def __init__(self, edits: Iterable[Edit] = ()) -> None:
-        self.deleted: Ids = np.empty(0, np.int64)
+        self.deleted: Ids = NO_IDS
         self._values: dict[int, list[tuple[Ids, pa.Array]]] = {}
         self._replaced: dict[int, list[Edit]] = {}
+        self._last_replaced: dict[int, tuple[Ids, Ids, Ids]] = {}
         deleted = [self.deleted]
         for edit in edits:
             for number in edit.values:
@@ -125,11 +126,21 @@ class Edited:
     def updated(self) -> Ids:
         """Return the ids of the records that were updated, ascending, each once."""
         given = [ids for pieces in self._values.values() for ids, _ in pieces]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *given]))
+        return np.unique(np.concatenate([NO_IDS, *given]))
 
-    def replacements(self, field: int) -> list[Edit]:
-        """Return the edits that have replaced values of a field, in order."""
-        return self._replaced.get(field, [])
+    def replacements(self, field: int, first: int, end: int) -> list[Edit]:
+        """Return the edits that records have their present values of a field from, in order.
+
+        Parameters
+        ----------
+        field
+            Its number.
+        first, end
+            Of the records: from one id to before another.
+        """
+        ids, which, _ = self._replaced_last(field)
+        low, high = np.searchsorted(ids, [first, end])
+        return [self._replaced[field][i] for i in np.unique(which[low:high])]
 
     def still_of(self, ids: Ids, field: int, number: int) -> NDArray[np.bool_]:
         """Return for records whether they are there, with the value that a commit gave them.
@@ -144,10 +155,20 @@ class Edited:
             Of the commit.
         """
         found = ~is_among(ids, self.deleted)
-        for edit in self.replacements(field):
-            if edit.number > number:
-                found &= ~is_among(ids, edit.ids)
+        replaced, _, numbers = self._replaced_last(field)
+        rows = np.flatnonzero(is_among(ids, replaced))
+        found[rows] &= numbers[np.searchsorted(replaced, ids[rows])] <= number
         return found
+
+    def _replaced_last(self, field: int) -> tuple[Ids, Ids, Ids]:
+        """Return records of replaced values, ascending, which edit was the last, and its number."""
+        if field not in self._last_replaced:
+            edits = self._replaced.get(field, [])
+            ids, chosen = last_of_each(np.concatenate([NO_IDS, *(edit.ids for edit in edits)]))
+            which = np.repeat(np.arange(len(edits)), [len(edit.ids) for edit in edits])[chosen]
+            numbers = np.array([edit.number for edit in edits], np.int64)[which]
+            self._last_replaced[field] = ids, which, numbers
+        return self._last_replaced[field]
 
     def laid_over(self, array: pa.Array, ids: Ids, number: int) -> pa.Array:
         """Return the values of a column, as they are after the edits.
@@ -175,7 +196,7 @@ class Edited:
         """Return the updated records, ascending, and the value that each of them has got last."""
         pieces = self._values.get(number)
         if pieces is None:
-            return np.empty(0, np.int64), pa.nulls(0)
+            return NO_IDS, pa.nulls(0)
         if len(pieces) > 1:
             ids, chosen = last_of_each(np.concatenate([ids for ids, _ in pieces]))
             values = pa.concat_arrays([array for _, array in pieces]).take(int64_array(chosen))
@@ -187,5 +208,7 @@ def last_of_each(ids: Ids) -> tuple[Ids, Ids]:
     """Return records in ascending order, each once, and the place where each is named last."""
     order = np.argsort(ids, kind="stable")
     inner = ids[order]
-    chosen = order[np.append(inner[1:] != inner[:-1], True)]
+    is_last = np.ones(len(ids), bool)
+    is_last[:-1] = inner[1:] != inner[:-1]
+    chosen = order[is_last]
     return ids[chosen], chosen

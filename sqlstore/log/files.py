@@ -61,7 +61,8 @@ def refused(what: str, path: str | Path, error: OSError) -> StorageError:
     full = error.errno in _FULL
     hint = "; free some space and write again: the last commit is intact" if full else ""
     kind = StoreFullError if full else StorageError
-    ours = kind(f"cannot {what} {path}: {os.strerror(error.errno or 0)}{hint}")
+    why = str(error) if error.errno is None else os.strerror(error.errno)
+    ours = kind(f"cannot {what} {path}: {why}{hint}")
     ours.errno = error.errno
     return ours
 
@@ -251,7 +252,7 @@ def put(path: Path, data: Buffer | pa.Buffer) -> None:
             temporary.write_bytes(data)
             temporary.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            remove_left_over(temporary)
             raise
 
 
@@ -264,6 +265,12 @@ def link_or_copy(path: Path, to: Path) -> None:
             if error.errno not in _NO_LINKS:
                 raise
             shutil.copyfile(path, to)
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove a file that is of no use any more, if it is there; if that fails it does no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def open_or_create(path: Path) -> int:
@@ -362,9 +369,10 @@ def lock(descriptor: int, path: Path, timeout: float) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def unlock(descriptor: int) -> None:
+def unlock(descriptor: int, path: Path) -> None:
     """Give up the `flock` of an open file."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    with storage_errors("unlock", path):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 # A `flock` belongs to the open file, which a forked child shares: the child of a writer that died

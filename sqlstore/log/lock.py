@@ -87,6 +87,7 @@ class WriterLock:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ReadOnlyError(f"{root} cannot be written by this process") from error
             raise
+        self._failure: StorageError | None = None
         files.carries_lock(self._descriptor)
 
     @contextmanager
@@ -107,11 +108,19 @@ class WriterLock:
 
     def acquire(self) -> None:
         """Take the lock, waiting for it."""
+        if self._failure is not None:
+            raise self._failure
         files.lock(self._descriptor, self._path, limits.LOCK_SECONDS)
 
     def release(self) -> None:
-        """Give up the lock, if it is held."""
-        files.unlock(self._descriptor)
+        """Give up the lock, if it is held; if the system refuses that, with the open file."""
+        if self._descriptor < 0:
+            return
+        try:
+            files.unlock(self._descriptor, self._path)
+        except StorageError as error:
+            self._failure = error
+            self.close()
 
     def text(self) -> LockText:
         """Return what the last owner wrote.
@@ -119,7 +128,8 @@ class WriterLock:
         Text that makes no sense, as a power failure may leave it, says nothing: the first commit
         of every writer looks at all chunks anyway.
         """
-        return _parsed(os.pread(self._descriptor, _TEXT_SIZE, 0))
+        with files.storage_errors("read", self._path):
+            return _parsed(os.pread(self._descriptor, _TEXT_SIZE, 0))
 
     def name_pending(self, pending: Pending) -> None:
         """Say which trailer is about to be appended."""

@@ -149,7 +149,7 @@ class ChunkWriter:
     def abandon(self) -> None:
         """Close the file; if nothing was ever committed to it, remove it."""
         if self.is_new and not self._may_hold_commit:
-            self.path.unlink(missing_ok=True)
+            files.remove_left_over(self.path)
         self.close()
 
     def close(self) -> None:

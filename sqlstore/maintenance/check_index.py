@@ -150,7 +150,7 @@ def _placed(
     """Return the commits that values of records are from: number, chunk, records and values."""
     values, chunk = segment.values(field)
     yield number, chunk, segment.ids, values
-    for edit in edited.replacements(field):
+    for edit in edited.replacements(field, *between):
         inside = slice(*np.searchsorted(edit.ids, between))
         yield edit.number, edit.chunk, edit.ids[inside], edit.values[field].rows(inside)
 

@@ -81,6 +81,8 @@ def migrate(path: StrPath) -> Migration:
             if before == versions.head():
                 return Migration(before, before, None)
             backup = root / f"{INDEX_NAME}.{before}.backup"
+            with files.storage_errors("remove", backup):
+                backup.unlink(missing_ok=True)
             index.copy_to(backup)
             _upgrade(index)
             return Migration(before, versions.revision(index), backup)

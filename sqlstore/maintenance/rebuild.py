@@ -274,5 +274,6 @@ def _new_index(root: Path) -> Iterator[Path]:
             for left_over in root.glob(f"{INDEX_NAME}.*.old"):
                 left_over.unlink(missing_ok=True)
     finally:
-        for left_over in root.glob(f"{INDEX_NAME}.*.new*"):
-            left_over.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for left_over in root.glob(f"{INDEX_NAME}.*.new*"):
+                left_over.unlink(missing_ok=True)
