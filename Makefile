@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types tests soak faults bench clean
+.PHONY: demo test lint types tests crash soak faults bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits.py build/demo
@@ -22,6 +22,9 @@ tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 # SQLSTORE_SEED repeats a run; SQLSTORE_SECONDS and SQLSTORE_CASES say how much is done.
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.crash_states
+
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak
 

@@ -65,8 +65,6 @@ class Committer:
         The schema at the time it was opened; a commit under another is refused.
     settings
         What a commit says of the store that changes the schema; given that.
-    chunk_size
-        Bytes after which the next chunk begins.
     usable
         Whether this process may commit; if not, `check_usable` says why.
     """
@@ -83,18 +81,18 @@ class Committer:
                 self._index = opened.enter_context(contextlib.closing(Index(path, write=True)))
                 versions.check(self._index)
                 self._identity = identity.of_index(self._index, self._reader)
-                if self._lock.text().pending is not None:  # which may be another schema
-                    self._settle(thorough=False, own=None)
+                known = records.last_commit(self._index).number
+                self._settle(thorough=True, own=None)
+                if records.last_commit(self._index).number != known:  # it may be another schema
                     self._identity = identity.of_index(self._index, self._reader)
             opened.pop_all()
         self.schema = self._identity.schema
         self.settings = self._identity.settings
-        self.chunk_size = self._identity.chunk_size
         keeper = CacheKeeper(root, self._index, self._reader, self._identity)
         self._cache = CacheFollower(keeper)
         self._chunk: ChunkWriter | None = None
         self._to_seal: set[str] = set()
-        self._is_first = True
+        self._is_rebuilt = False
         self._failure: SqlstoreError | None = None
         self._closed = False
         self.usable = True
@@ -220,7 +218,7 @@ class Committer:
         """Open the index that a rebuild has put in the place of the one that is open."""
         if self._index.is_replaced():
             self._index.reopen()
-            self._is_first = True
+            self._is_rebuilt = True
 
     def _fits(self, chunk: ChunkWriter, end: int) -> bool:
         """Return whether the chunk is as this writer left it and has room for the segment."""
@@ -256,9 +254,9 @@ class Committer:
         """Do steps 2 to 4, under the writer lock."""
         self._follow_rebuild()
         versions.check(self._index)  # it may have been migrated meanwhile
-        thorough = self._is_first or bool(self._to_seal)
+        thorough = self._is_rebuilt or bool(self._to_seal)
         self._settle(thorough=thorough, own=chunk.name if self._is_as_left(chunk) else None)
-        self._is_first = False
+        self._is_rebuilt = False
         if prepare is not None:
             prepare(self._index, self._reader)
         with self._index.transaction():

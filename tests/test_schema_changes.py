@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,4 +130,19 @@ def test_an_index_is_made_and_dropped(path: Path) -> None:
         store.drop_index("m")
         with pytest.raises(sqlstore.SchemaError, match="no index to drop"):
             store.drop_index("m")
+    assert_edited(path)
+
+
+def test_a_writer_is_opened_with_a_schema_that_only_the_log_has_yet(path: Path) -> None:
+    """A power failure keeps a commit from the index, and what named it out of `writer.lock`."""
+    index, before = path / "index.sqlite", path.with_name("before.sqlite")
+    shutil.copy(index, before)
+    with sqlstore.open(path, "a") as store:
+        store.add_column("added", "int32")
+    before.replace(index)
+    (path / "writer.lock").write_bytes(bytes(512))
+    with sqlstore.open(path, "a") as store:
+        (record,) = store.extend([{"added": 5, "needed": 1}])
+    with sqlstore.open(path) as store:
+        assert store.get(record)["added"] == 5
     assert_edited(path)

@@ -140,7 +140,8 @@ def _move(source: Source, committer: Committer, chunks: set[int]) -> int:
 def _moves(
     source: Source, committer: Committer, state: State, field: Field, chunks: set[int]
 ) -> Iterator[tuple[Edit, StagedMove]]:
-    rows, most = state.rows(field), min(limits.COMMIT_BYTES, committer.chunk_size // 2)
+    rows = state.rows(field)
+    most = min(limits.COMMIT_BYTES, source.finder.identity.chunk_size // 2)
     here = np.flatnonzero(state.in_chunks(field, chunks))
     for run in runs(rows[here, locations.LENGTH].astype(np.int64), most):
         some = here[run]

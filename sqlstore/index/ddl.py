@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
@@ -13,16 +15,20 @@ from sqlstore.schema import Schema
 
 def objects(schema: Schema) -> dict[str, str]:
     """Return every table, index and view of a store: its name, and the SQL that creates it."""
-    dialect = sqlite.dialect()
     table = records_table(schema)
-    created: dict[str, DDLElement] = {
-        fixed.name: CreateTable(fixed) for fixed in METADATA.sorted_tables
-    }
-    created["records"] = CreateTable(table)
+    created = {**_fixed_tables(), "records": _compiled(CreateTable(table))}
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
-        created[str(index.name)] = CreateIndex(index)
-    sql = {name: str(one.compile(dialect=dialect)).strip() for name, one in created.items()}
-    return {**sql, "record_locations": RECORD_LOCATIONS.strip()}
+        created[str(index.name)] = _compiled(CreateIndex(index))
+    return {**created, "record_locations": RECORD_LOCATIONS.strip()}
+
+
+@cache
+def _fixed_tables() -> dict[str, str]:
+    return {fixed.name: _compiled(CreateTable(fixed)) for fixed in METADATA.sorted_tables}
+
+
+def _compiled(statement: DDLElement) -> str:
+    return str(statement.compile(dialect=sqlite.dialect())).strip()
 
 
 def create(index: Index, schema: Schema, row: records.StoreRow) -> None:

@@ -125,8 +125,8 @@ class WriterLock:
     def text(self) -> LockText:
         """Return what the last owner wrote.
 
-        Text that makes no sense, as a power failure may leave it, says nothing: the first commit
-        of every writer looks at all chunks anyway.
+        Text that makes no sense, as a power failure may leave it, says nothing: every writer that
+        is opened looks at all chunks anyway.
         """
         with files.storage_errors("read", self._path):
             return _parsed(os.pread(self._descriptor, _TEXT_SIZE, 0))
