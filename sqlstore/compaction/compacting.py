@@ -64,7 +64,8 @@ def compact(source: Source, min_garbage: float, *, dry_run: bool) -> Compaction:
         sealed = committer.look_up(partial(_seal, [use.number for use in gone]), settled=True)
         copied = _move(source, committer, sealed)
         retired = _retire(source, committer, sealed)
-        files.remove_chunks(source.root, retired.values())
+        # Under the lock, so that nobody who rebuilds finds them and then finds them gone.
+        committer.look_up(lambda _, reader: files.remove_chunks(reader.root, retired.values()))
     chunks = tuple(
         use if use.number in retired else dataclasses.replace(use, fate="keep")
         for use in plan.chunks

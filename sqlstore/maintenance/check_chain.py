@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlstore import replay, restore
-from sqlstore.errors import CorruptStoreError, SqlstoreError
+from sqlstore.errors import CorruptStoreError, MissingChunkError, SqlstoreError
 from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.index.records import CommitRow
@@ -144,6 +144,10 @@ class _Check:
         row = self._chunks.get(name)
         try:
             header = self._reader.header(name)
+        except MissingChunkError:
+            if row is None:
+                return None  # begun by somebody who has taken it back since it was listed
+            raise
         except CorruptStoreError as error:
             if row is None and not chain.mentions_commit(self._reader, name):
                 self._report.notes.append(f"{name} was begun and never committed to")

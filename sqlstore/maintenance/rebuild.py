@@ -15,6 +15,7 @@ from sqlstore.copies import Snapshot
 from sqlstore.errors import (
     CorruptChunkError,
     CorruptStoreError,
+    MissingChunkError,
     NotAStoreError,
     QueryError,
 )
@@ -161,6 +162,8 @@ def _all_links(reader: ChunkReader) -> list[Link]:
     for name in progress(files.chunk_names(reader.root), "read", "chunks"):
         try:
             header = reader.header(name)
+        except MissingChunkError:
+            continue  # begun by somebody who has taken it back since it was listed
         except CorruptChunkError:
             if chain.mentions_commit(reader, name):
                 raise

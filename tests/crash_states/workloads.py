@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 import sqlstore
+from tests.compacted import compact
 from tests.tracing import Call, Decide, Kill
 
 Session: TypeAlias = Callable[[Path], Iterator[None]]
@@ -90,6 +91,21 @@ def small_chunks(path: Path) -> None:
     new_store(path, chunk_size=4096)
     with sqlstore.open(path, "a") as store:
         store.extend(records(0, 2))
+
+
+def with_garbage(path: Path) -> None:
+    """Make a store of which much is garbage, some of it needed by a snapshot."""
+    new_store(path, chunk_size=4096)
+    with sqlstore.open(path, "a") as store:
+        for first in range(0, 8, 2):
+            store.extend(records(first, 2))
+        store.where("number < 6").save("few")
+        store.where("number = 1").delete()
+        store.snapshot("old")
+        for first in range(20, 26, 2):
+            store.extend(records(first, 2))
+        store.where("number % 2 = 1").delete()
+        store.where("number > 20").update(text="new")
 
 
 def nothing(_: Path) -> None:
@@ -184,6 +200,20 @@ def name_things(path: Path) -> Iterator[None]:
         yield
 
 
+def compact_then_append(path: Path) -> Iterator[None]:
+    with sqlstore.open(path, "a") as store:
+        compact(store)
+        yield
+        store.extend(records(100, 2))
+    yield
+
+
+def compact_again(path: Path) -> Iterator[None]:
+    with sqlstore.open(path, "a") as store:
+        compact(store)
+    yield
+
+
 def rebuild(path: Path) -> Iterator[None]:
     sqlstore.rebuild(path)
     yield
@@ -223,6 +253,7 @@ def kill_after(name: str, suffix: str, count: int) -> Decide:
 
 _TRAILER_WRITTEN: Final = partial(kill_after, "pwritev", ".chunk", 3)
 _INDEX_HALF_WRITTEN: Final = partial(kill_after, "pwrite64", "index.sqlite", 3)
+_CHUNK_GONE: Final = partial(kill_after, "unlink", ".chunk", 1)
 
 WORKLOADS: Final = {
     "create": Workload([create], nothing),
@@ -240,5 +271,7 @@ WORKLOADS: Final = {
     "roll-forward": Workload([commit_one, one_more], filled, _TRAILER_WRITTEN),
     # The next process rolls the journal of the index back, and the log forward.
     "roll-back": Workload([commit_one, one_more], filled, _INDEX_HALF_WRITTEN),
-    # Compaction belongs here: Workload([compact], filled_twice).
+    "compact": Workload([compact_then_append], with_garbage),
+    # Some chunks that nobody needs any more are gone, and the next process removes the rest.
+    "compact-twice": Workload([compact_again, compact_then_append], with_garbage, _CHUNK_GONE),
 }

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import sqlstore
 from sqlstore.cache.folder import CACHE_NAME
 from sqlstore.index.engine import INDEX_NAME
+from tests.compacted import compact
 from tests.processes import Batch, append, is_free, new_store, records_of
 from tests.tracing import Call, Kill, Template
 
@@ -234,6 +235,34 @@ _rebuild_all = Workload(
 )
 
 
+# Compaction: values in another place, a checkpoint, chunks that go
+
+
+def _prepare_garbage(path: Path, _: Template) -> None:
+    prepare(path, *_OLD, *_NEW)
+    with sqlstore.open(path, "a") as store:
+        store.where("writer = 0 AND batch = 1").delete()
+        store.where("position = 1").delete()
+
+
+def _compact(path: Path, done: Done) -> None:
+    with sqlstore.open(path, "a") as store:
+        compact(store)
+    done()
+    _commit(path, done, [(2, 0)])
+
+
+_LIVE: Final = {
+    name: record for name, record in of((0, 0), *_NEW).items() if record["position"] == 0
+}
+_compact_all = Workload(
+    _prepare_garbage,
+    _compact,
+    [_LIVE, _LIVE, _LIVE | of((2, 0))],
+    errors=(sqlstore.SqlstoreError,),
+)
+
+
 WORKLOADS: Final = {
     "append": _append,
     "edit": _edit_all,
@@ -241,4 +270,5 @@ WORKLOADS: Final = {
     "create": _create,
     "read": _read_all,
     "rebuild": _rebuild_all,
+    "compact": _compact_all,
 }

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import sqlstore
+from tests.compacted import compact as compact_anyway
 from tests.soak.story import State, Story, Violation, states_in
 
 STORE: Final = "store"
-CAST: Final = {"writer": 4, "reader": 2}
+CAST: Final = {"writer": 4, "reader": 2, "compactor": 1}
 """How many of each there are; one more kind is a number here and a program in `PROGRAMS`."""
 WRITERS: Final = CAST["writer"] + 1
 """Those, and one that comes when all of them are dead."""
@@ -161,7 +162,18 @@ def read(connection: Connection, place: Path, seed: str, number: int) -> None:
                 raise Violation(str(report))
 
 
+def compact(connection: Connection, place: Path, _seed: str, _number: int) -> None:
+    """Compact for ever, however little there is to gain."""
+    with sqlstore.open(place / STORE, "a") as store:
+        connection.send(READY)
+        while True:
+            with suppress(sqlstore.StoreBusyError):  # others change the same records all the time
+                compact_anyway(store, min_garbage=0.3)
+                connection.send(0)
+
+
 PROGRAMS: Final[dict[str, Callable[[Connection, Path, str, int], None]]] = {
     "writer": write,
     "reader": read,
+    "compactor": compact,
 }
