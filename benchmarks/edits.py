@@ -6,6 +6,8 @@ A hundredth of the records, chosen at random, is updated in one column, or delet
 takes, how many bytes it writes to the log, and what `to_arrow` takes before it, right after it,
 which brings the cache up to date, and once more. Every round begins with a copy of one store.
 
+Of a store of 1 KiB records half are deleted, at random, and it is compacted and rebuilt.
+
 Then `add_column` computes a column by a function in another process, which is killed with SIGKILL
 half-way; the same call again computes the rest. All calls of the function are counted.
 """
@@ -103,6 +105,25 @@ def rows(store: Path, folder: Path, rounds: int) -> Iterator[list[str]]:
         ]
 
 
+def compacted(path: Path, count: int) -> str:
+    """Write records of 1 KiB, delete half of them, compact the store, and say what that took."""
+    rng = np.random.default_rng(3)
+    records = ({"body": rng.bytes(1024), "number": number} for number in range(count))
+    with sqlstore.create(
+        path, fields={"body": "bytes"}, metadata={"number": "int64"}, compression=None
+    ) as store:
+        store.extend(records)
+        store.take(np.sort(rng.permutation(count)[::2])).delete()
+        start = time.perf_counter()
+        done = store.compact()
+        taken = time.perf_counter() - start
+    rebuilt = seconds(partial(sqlstore.rebuild, path))
+    return (
+        f"{count:,} records of 1 KiB, half of them deleted: compact {taken:.1f} s, "
+        f"{done.copied:,} bytes copied, {done.freed:,} freed; rebuild after it {rebuilt:.1f} s"
+    )
+
+
 def computed(record: dict[str, Any], calls: int, kill_at: int) -> float:
     """Note that it was called, be killed if it is time for that, and return a value."""
     os.write(calls, b".")
@@ -175,6 +196,7 @@ def main(given: Sequence[str] | None = None) -> int:
         write(folder / "store", options.records)
         table = list(rows(folder / "store", folder, options.rounds))
         print(f"{formatted(HEADINGS, table)}\n", flush=True)
+        print(f"{compacted(folder / 'compacted', options.computed)}\n", flush=True)
         write(folder / "computed", options.computed)
         found = killed_and_resumed(
             (folder / "computed").resolve(), options.computed, (folder / "calls").resolve()

@@ -78,7 +78,9 @@ def test_killed_at_any_step_the_store_is_what_it_was(path: Path, tmp_path: Path)
             assert contents(store[:-1]) == expected, where
             report = store.verify()
             assert report, f"{where}: {report}"
-            assert not report.notes, f"{where}: {report.notes}"
+            # A chunk that is needed may end with what was begun and not committed to it.
+            notes = [note for note in report.notes if "bytes of no commit" not in note]
+            assert not notes, f"{where}: {notes}"
         assert_edited(copy)
         shutil.rmtree(copy)
 

@@ -26,6 +26,8 @@ def test_both_edits_are_measured_and_a_killed_column_is_resumed(
     assert (first, after) == ("150", "300")
     assert 16 <= int(there) < 150
     assert int(there) + int(second) == 300
+    (told,) = [line for line in lines if "half of them deleted" in line]
+    assert told.startswith("300 records of 1 KiB")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -122,7 +122,7 @@ def _move(source: Source, committer: Committer, chunks: set[int]) -> int:
         state = taken(source)
         if state is None:
             return copied
-        total = sum(n for number, n in state.live_bytes().items() if number in chunks)
+        total = sum(live.n_bytes for number, live in state.live().items() if number in chunks)
         try:
             with counted(total, "compact", "bytes") as advance:
                 for field in state.schema.fields.values():
@@ -161,7 +161,7 @@ def _retire(source: Source, committer: Committer, sealed: set[int]) -> dict[int,
         if state is None:
             return {}
         history = _history(source, state)
-        live = set(state.live_bytes())
+        live = set(state.live())
         pinned = set().union(*history.needs().values())
         names = {row.chunk: row.name for row in history.present()}
         reader = ChunkReader(source.root)

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from sqlstore import limits
 from sqlstore.compaction.history import History
-from sqlstore.compaction.state import State
+from sqlstore.compaction.state import VALUE_BYTES, State
 from sqlstore.text import counted, sized
 
 Fate: TypeAlias = Literal["keep", "rewrite", "remove"]
@@ -111,18 +111,20 @@ def planned(
     min_garbage
         The share of a chunk that nobody needs, from which on it is rewritten.
     """
-    live, needs = state.live_bytes(), history.needs()
+    live, needs = state.live(), history.needs()
     uses = []
     for chunk in history.present():
         size, number = sizes.get(chunk.chunk, 0), chunk.chunk
         snapshots = tuple(name for name, needed in needs.items() if number in needed)
-        is_garbage = size - live.get(number, 0) >= min_garbage * size
+        n_bytes = live[number].n_bytes if number in live else 0
+        is_garbage = size - n_bytes >= min_garbage * size
         fate: Fate = "keep"
         if not snapshots and size and is_garbage:
             fate = "rewrite" if number in live else "remove"
-        uses.append(ChunkUse(chunk.name, number, size, live.get(number, 0), snapshots, fate))
+        uses.append(ChunkUse(chunk.name, number, size, n_bytes, snapshots, fate))
     freed, copied = _freed(uses)
-    freed -= state.size() + _COMMIT_BYTES * len(history.commits)
+    moved = sum(live[use.number].values for use in uses if use.fate == "rewrite")
+    freed -= VALUE_BYTES * moved + state.size() + _COMMIT_BYTES * len(history.commits)
     if freed < LEAST_FREED:
         return Compaction(False, _kept(uses), 0, 0)
     return Compaction(False, tuple(uses), copied, freed)

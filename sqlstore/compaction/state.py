@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -27,7 +28,17 @@ from sqlstore.schema import Field, Schema
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
-_ROW_BYTES: Final = 48  # of a segment table, for a value and the id of its record
+_ID_BYTES: Final = 8
+VALUE_BYTES: Final = 36
+"""About what a segment table takes to say where a value lies, and whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How many live values lie in a chunk, and how many bytes they have."""
+
+    values: int
+    n_bytes: int
 
 
 class State:
@@ -87,28 +98,26 @@ class State:
         found: NDArray[np.bool_] = present & np.isin(rows[:, locations.CHUNK], list(chunks))
         return found
 
-    def live_bytes(self) -> dict[int, int]:
-        """Return how many bytes of live values lie in each chunk that has some."""
-        sums: dict[int, int] = {}
+    def live(self) -> dict[int, Live]:
+        """Return how much is live in each chunk that has live values, be they empty."""
+        found: dict[int, Live] = {}
         for field in self.schema.fields.values():
             rows = self.rows(field)
             rows = rows[rows[:, locations.COMPRESSION] != locations.ABSENT]
             numbers, which = np.unique(rows[:, locations.CHUNK], return_inverse=True)
-            totals = np.bincount(which, rows[:, locations.LENGTH], len(numbers))
-            for number, total in zip(numbers.tolist(), totals.tolist(), strict=True):
-                # A chunk that only has empty values is needed as well.
-                sums[number] = sums.get(number, 0) + int(total)
-        return sums
+            sums = np.bincount(which, rows[:, locations.LENGTH], len(numbers))
+            counts = np.bincount(which, minlength=len(numbers))
+            for number, n, size in zip(numbers.tolist(), counts, sums, strict=True):
+                before = found.get(number, Live(0, 0))
+                found[number] = Live(before.values + int(n), before.n_bytes + int(size))
+        return found
 
     def size(self) -> int:
         """Return about how many bytes a checkpoint of it has."""
-        values = sum(
-            int(np.count_nonzero(self.rows(field)[:, locations.COMPRESSION] != locations.ABSENT))
-            for field in self.schema.fields.values()
-        )
-        return _ROW_BYTES * (values + len(self.ids)) + sum(
-            part.size for part in self.manifest.parts
-        )
+        values = sum(live.values for live in self.live().values())
+        mirror = sum(part.size for part in self.manifest.parts)
+        metadata = mirror * len(self.ids) // max(self.next_record, 1)
+        return VALUE_BYTES * values + _ID_BYTES * len(self.ids) + metadata
 
     def parts(self) -> Iterator[tuple[int, int, pa.Buffer]]:
         """Return the tables of a checkpoint's parts: first id, end of the ids, table."""
