@@ -32,6 +32,10 @@ def test_it_says_what_it_would_do_and_does_it(
         assert main(["compact", str(path)]) == 0
         assert capsys.readouterr().out.count("nothing to gain") == 1
         assert contents(store) == expected
+        assert main(["info", str(path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["chunks"] == len(chunk_files(path))
+        assert facts["bytes"] == sum(chunk_files(path).values())
 
 
 @pytest.mark.parametrize("share", ["2", "-0.5", "nan", "half"])

@@ -1,4 +1,8 @@
-"""Writers that are killed, interrupted or asked to exit, at every step and at random moments."""
+"""Writers that are killed, interrupted or asked to exit, at every step and at random moments.
+
+``SQLSTORE_EVERY=1 pytest tests/test_crash.py`` takes every step; by default it is every fourth from
+a random one on, since ``make faults`` kills at every system call.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +46,15 @@ from tests.processes import (
 
 SIZE = 2500  # so that two batches of two records go into a chunk of 16 KiB, and a third does not
 BATCHES = [(1, 0), (1, 1), (1, 2)]
-PARTS = 6
+PARTS = 2
+EVERY = int(os.environ.get("SQLSTORE_EVERY", "4"))
+FIRST = random.SystemRandom().randrange(EVERY)
 OTHER = 500  # a writer in the process of the test
+
+
+def moments(count: int) -> list[int]:
+    """Return some of the steps that there are, the first and the last among them."""
+    return sorted({0, *range(FIRST, count, EVERY), count - 1})
 
 
 @pytest.fixture
@@ -87,7 +98,7 @@ def test_killed_at_any_step_of_a_commit(template: Path, tmp_path: Path, part: in
     shutil.copytree(template, whole)
     steps = run(commit_batches, whole, tmp_path / "note", BATCHES, SIZE)
     survivors = []
-    for number in range(part, len(steps), PARTS):
+    for number in moments(len(steps))[part::PARTS]:
         path, note = tmp_path / f"store-{number}", tmp_path / f"note-{number}"
         shutil.copytree(template, path)
         kill_at(number, path, note, BATCHES)
@@ -97,7 +108,7 @@ def test_killed_at_any_step_of_a_commit(template: Path, tmp_path: Path, part: in
         shutil.rmtree(path)
     # Once a commit exists, no later moment of dying makes it not exist.
     assert survivors == sorted(survivors)
-    assert survivors[0] == 0
+    assert part or survivors[0] == 0
     assert survivors[-1] >= len(BATCHES) - 1
 
 
@@ -106,7 +117,7 @@ def test_a_writer_that_is_open_settles_what_a_killed_one_left(
 ) -> None:
     arguments = tmp_path / "note", BATCHES[:1], SIZE
     survived, steps = False, []
-    for number in itertools.count():
+    for number in itertools.count(FIRST, EVERY):
         path = tmp_path / f"store-{number}"
         shutil.copytree(template, path)
         with sqlstore.open(path, "a") as store, store.writer() as writer:
@@ -122,12 +133,12 @@ def test_a_writer_that_is_open_settles_what_a_killed_one_left(
         assert assert_recovers(path, tmp_path, found, rebuild=False) == found
         assert found in ([(0, 0), (2, 0), (2, 1)], [(0, 0), (2, 0), (1, 0), (2, 1)])
         survived = len(found) == 4
-    assert number == len(steps)
+    assert number >= len(steps)
     assert survived
 
 
 @pytest.mark.parametrize("lock_text", ["kept", "wiped"])
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_any_step_of_rolling_another_forward(
     template: Path, tmp_path: Path, lock_text: str, part: int
 ) -> None:
@@ -141,7 +152,7 @@ def test_killed_at_any_step_of_rolling_another_forward(
     shutil.copytree(template, whole)
     steps = run(commit_batches, whole, tmp_path / "note", second, SIZE)
     assert batches_in(whole) == [(0, 0), (1, 0), (2, 0)]
-    for number in range(part, len(steps), 3):
+    for number in moments(len(steps))[part::PARTS]:
         path, note = tmp_path / f"store-{number}", tmp_path / f"note-{number}"
         shutil.copytree(template, path)
         kill_at(number, path, note, second)
@@ -188,7 +199,7 @@ def test_killed_inside_the_commit_of_sqlite(tmp_path: Path) -> None:
 def test_killed_while_creating(tmp_path: Path) -> None:
     steps = run(create_store, tmp_path / "whole")
     outcomes = []
-    for number in range(len(steps)):
+    for number in moments(len(steps)):
         path = tmp_path / f"store-{number}"
         with Child(create_store, path, number) as child:
             assert child.exit_code() == -signal.SIGKILL
@@ -210,7 +221,8 @@ def test_killed_while_rebuilding(template: Path, tmp_path: Path) -> None:
     shutil.copytree(template, whole)
     steps = run(rebuild_store, whole)
     without_index = 0
-    for number in range(len(steps)):
+    taken = moments(len(steps))
+    for number in taken:
         path = tmp_path / f"store-{number}"
         shutil.copytree(template, path)
         with Child(rebuild_store, path, number) as child:
@@ -225,7 +237,7 @@ def test_killed_while_rebuilding(template: Path, tmp_path: Path) -> None:
         assert contents(path) == expected
         append(path, (NEXT, 0))
         assert_clean(path)
-    assert 0 < without_index < len(steps) / 2
+    assert without_index < len(taken) / 2
 
 
 def test_rebuild_after_a_kill_has_what_the_index_had_not_yet(
@@ -244,7 +256,7 @@ def test_rebuild_after_a_kill_has_what_the_index_had_not_yet(
 def interrupt_at_every_step(_: Connection, template: Path, scratch: Path) -> int:
     """Press Ctrl-C at every step of two commits, with the writer kept as a notebook keeps it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in itertools.count():
+    for number in itertools.count(FIRST, EVERY):
         path = scratch / f"store-{number}"
         shutil.copytree(template, path)
         steps = Steps(lambda: os.kill(os.getpid(), signal.SIGINT), number)
@@ -277,7 +289,7 @@ def test_an_interrupt_at_any_step_leaves_all_in_order(template: Path, tmp_path: 
 def terminate_at_every_step(_: Connection, template: Path, scratch: Path) -> int:
     """Be asked to exit at every step of two commits, as a job scheduler asks."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    for number in itertools.count():
+    for number in itertools.count(FIRST, EVERY):
         path = scratch / f"store-{number}"
         shutil.copytree(template, path)
         steps = Steps(lambda: os.kill(os.getpid(), signal.SIGTERM), number)

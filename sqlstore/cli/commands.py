@@ -30,8 +30,8 @@ _IDS_AT_ONCE: Final = 1000
 
 _TOTALS: Final = """
 SELECT uuid, format_version, library_version, sqlite_version() AS sqlite_version,
-       (SELECT count(*) FROM chunks) AS chunks,
-       (SELECT coalesce(sum(size), 0) FROM chunks) AS bytes,
+       (SELECT count(*) FROM chunks WHERE NOT retired) AS chunks,
+       (SELECT coalesce(sum(size), 0) FROM chunks WHERE NOT retired) AS bytes,
        (SELECT count(*) FROM commits) AS commits
 FROM store
 """

@@ -173,6 +173,8 @@ def _retire(source: Source, committer: Committer, sealed: set[int]) -> dict[int,
             }
         finally:
             reader.close()
+        if not retired:
+            return {}
         try:
             _commit_checkpoint(source, committer, state, history, live, list(retired))
         except EditedSinceError:
