@@ -15,10 +15,12 @@ from typing import Any, Final, TypeAlias
 from unittest import mock
 
 from sqlstore import recover
+from sqlstore.compaction import compacting
 from sqlstore.index import engine
 from sqlstore.index.engine import Index
 from sqlstore.log import files
 from sqlstore.log.writer import ChunkWriter
+from sqlstore.source import Source
 
 Acknowledge: TypeAlias = Callable[[], None]
 Patch: TypeAlias = AbstractContextManager[object]
@@ -130,6 +132,19 @@ def _copy_unsynced(self: Index, path: Path) -> None:
         self.connection.backup(copy, pages=-1)
 
 
+@contextmanager
+def _removed_before_the_checkpoint(_: Acknowledge) -> Iterator[None]:
+    real = compacting._commit_checkpoint
+
+    def commit(source: Source, *given: Any) -> None:
+        names = {row.chunk: row.name for row in given[2].present()}
+        files.remove_chunks(source.root, [names[number] for number in given[-1]])
+        real(source, *given)
+
+    with mock.patch.object(compacting, "_commit_checkpoint", commit):
+        yield
+
+
 def _nothing_settled(_: Acknowledge) -> Patch:
     return mock.patch.object(recover, "settle", return_value=None)
 
@@ -156,4 +171,6 @@ MUTANTS: Final = {
         "names", lambda _: mock.patch.object(Index, "copy_to", _copy_unsynced)
     ),
     "name of a snapshot not synced": Mutant("names", _without("sync_folder")),
+    "compaction: chunks removed first": Mutant("compact", _removed_before_the_checkpoint),
+    "compaction: copies not synced": Mutant("compact", _without("sync_data")),
 }
