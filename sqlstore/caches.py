@@ -30,6 +30,7 @@ from sqlstore.log import files
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
 from sqlstore.progress import progress
+from sqlstore.schema import Schema
 
 _MOST_BY_WRITERS = 1024  # commits; more would keep other writers waiting
 _SHOWN_FROM = 1000  # commits; fewer are read before anybody looks
@@ -174,18 +175,43 @@ class CacheKeeper:
             return self._extend(place, fill.begun(place, self._is_of.store, generation))
 
     def _extend(self, place: Path, found: Manifest) -> Manifest:
-        last = identity.checkpoint_of_index(self._index, self._reader)
-        if last is not None and found.commit < last.as_of:
-            found = self._restored(place, found, last)
-        behind = self._after(found.commit)
-        return fill.extend(place, found, self._is_of.schema, self._reader, behind)
+        while True:  # until what is read here is of one schema and behind one checkpoint
+            said = records.store(self._index)
+            schema = self._schema_of(said.schema_version)
+            last = self._checkpoint_behind(found.commit)
+            known = None if last is None else self._known(last)
+            commits = records.commits(self._index, found.commit if last is None else last.as_of)
+            now = records.store(self._index)
+            if (now.schema_version, now.checkpoint) == (said.schema_version, said.checkpoint):
+                break
+        how = schema, self._reader, self._refuse_retired
+        if last is not None and known is not None:
+            if found.commit:  # what it holds is older
+                found = fill.begun(place, found.store, found.generation)
+            found = fill.restored(place, found, *how, last, known)
+        shown = progress(commits, "cache", "commits") if len(commits) > _SHOWN_FROM else commits
+        return fill.extend(place, found, *how, self._places(shown))
 
-    def _after(self, number: int) -> Iterator[Place]:
-        """Return where the commits behind a number lie."""
-        commits = records.commits(self._index, after=number)
-        return self._places(
-            progress(commits, "cache", "commits") if len(commits) > _SHOWN_FROM else commits
-        )
+    def _schema_of(self, version: int) -> Schema:
+        """Return the schema that the index has, which may have changed since it was opened."""
+        if version != self._is_of.schema.version:
+            self._is_of = identity.of_index(self._index, self._reader)
+        return self._is_of.schema
+
+    def _checkpoint_behind(self, number: int) -> Checkpoint | None:
+        """Return the last checkpoint if its state is behind a commit."""
+        if records.store(self._index).checkpoint <= number:
+            return None
+        last = identity.checkpoint_of_index(self._index, self._reader)
+        return last if last is not None and last.as_of > number else None
+
+    def _refuse_retired(self, place: Place) -> None:
+        """Raise if a commit cannot be read because its chunk has been retired meanwhile."""
+        chunk = records.chunk(self._index, place.chunk)
+        if chunk is not None and chunk.retired:
+            raise CorruptCacheError(
+                f"{place.name} was retired while the cache of {self._root} was filled from it"
+            )
 
     def _places(self, commits: Iterable[CommitRow]) -> Iterator[Place]:
         chunks = {row.chunk: row for row in records.chunks(self._index)}
@@ -208,10 +234,8 @@ class CacheKeeper:
                 records.parsed_uuid(row.uuid, self._index.path),
             )
 
-    def _restored(self, place: Path, found: Manifest, last: Checkpoint) -> Manifest:
-        """Fill a cache with what a checkpoint says; one that holds something begins anew."""
-        if found.commit:
-            found = fill.begun(place, found.store, found.generation)
+    def _known(self, last: Checkpoint) -> fill.Known:
+        """Return what the index says of the last checkpoint."""
         numbers = [last.as_of, *(span.commit for span in last.spans)]
         rows = [row for row in (records.commit(self._index, n) for n in numbers) if row is not None]
         if len(rows) != len(numbers):
@@ -225,8 +249,7 @@ class CacheKeeper:
                 f"{self._index.path} has {next_record} records at commit {last.as_of}, the "
                 f"checkpoint of it has others; run `sqlstore rebuild {self._root}`"
             )
-        known = fill.Known(parts, self._chunk_files(), next_record)
-        return fill.restored(place, found, self._is_of.schema, self._reader, last, known)
+        return fill.Known(parts, self._chunk_files(), next_record)
 
     def _chunk_files(self) -> dict[int, ChunkFile]:
         """Return the chunks that are not retired, by number."""

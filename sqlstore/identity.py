@@ -72,14 +72,13 @@ def of_link(reader: ChunkReader, link: Link) -> Identity:
 def of_index(index: Index, reader: ChunkReader) -> Identity:
     """Return what the commit says that the schema is from, which the index says the place of.
 
-    If its chunk is retired, the last checkpoint says it as well.
+    If that is before the last checkpoint, this says it as well, and the other may be gone.
     """
     said = records.store(index)
     version = said.schema_version
-    row = _commit(index, version or 1)
-    chunk = records.chunk(index, row.chunk)
-    if chunk is not None and chunk.retired:
+    if version < said.checkpoint:
         return of_checkpoint(reader, _checkpoint(index, reader, said.checkpoint))
+    row = _commit(index, version or 1)
     name, trailer = trailer_of(index, reader, row)
     is_first = trailer.previous == NO_COMMIT
     if is_first != (version == 0) or trailer.schema_version != version:

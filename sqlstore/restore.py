@@ -44,6 +44,8 @@ def create_index(
     CorruptChunkError
         The checkpoint is damaged, or a part of it or a chunk is gone.
     """
+    from sqlstore.index import ddl  # SQLAlchemy is imported where tables are created
+
     is_of = identity.of_checkpoint(reader, last)
     parts_by_number = {
         link.trailer.number: link
@@ -51,6 +53,7 @@ def create_index(
         if link.trailer.kind == CommitKind.CHECKPOINT_PART
     }
     with replay.new_index(path, is_of) as index:
+        ddl.drop_key(index, is_of.schema)  # until the last commit two records may have one
         rows = commits(last)
         for row in rows:
             records.insert_commit(index, row, row.first_record + row.records)

@@ -349,5 +349,7 @@ class StoreEdits(View):
             Something live is damaged. Nothing is removed.
         StoreBusyError
             Others change the same records all the time.
+        SchemaError
+            Columns were added or dropped meanwhile; compact again.
         """
         return compaction.compact(self._source, min_garbage, dry_run=dry_run)

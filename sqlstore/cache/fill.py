@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,12 @@ def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
 
 
 def extend(
-    folder: Path, have: Manifest, schema: Schema, reader: ChunkReader, places: Iterable[Place]
+    folder: Path,
+    have: Manifest,
+    schema: Schema,
+    reader: ChunkReader,
+    check_lost: Callable[[Place], None],
+    places: Iterable[Place],
 ) -> Manifest:
     """Add later commits to a cache, and return its manifest. The lock must be held.
 
@@ -101,6 +106,10 @@ def extend(
     ----------
     have
         What the cache holds.
+    schema
+        That of the last commit.
+    check_lost
+        Called with a commit that cannot be read; raises if that is not because of damage.
     places
         The commits behind that, in order.
 
@@ -111,7 +120,7 @@ def extend(
     StorageError
         The cache cannot be written.
     """
-    for group in _groups(_read(have, reader, places)):
+    for group in _groups(_read(have, reader, check_lost, places)):
         have = _written(folder / have.edition, have, schema, group)
         manifest.save(folder, have)
     remove_others(folder, have)
@@ -123,6 +132,7 @@ def restored(
     have: Manifest,
     schema: Schema,
     reader: ChunkReader,
+    check_lost: Callable[[Place], None],
     last: Checkpoint,
     known: Known,
 ) -> Manifest:
@@ -132,6 +142,8 @@ def restored(
     ----------
     have
         What `begun` returned.
+    schema, check_lost
+        As for `extend`.
     known
         What the index says of it.
     """
@@ -143,6 +155,7 @@ def restored(
         try:
             part = part_of(reader, place, span)
         except CorruptChunkError:
+            check_lost(place)
             lost.append(dataclasses.replace(place, first_record=span.first, records=len(ids)))
         for field in schema.fields.values():
             path = edition / have.locations_of(field.number)
@@ -187,7 +200,12 @@ def _spread(part: Part, ids: Ids, columns: Sequence[Column]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=[f"c{column.number}" for column in columns])
 
 
-def _read(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Iterator[_Read]:
+def _read(
+    have: Manifest,
+    reader: ChunkReader,
+    check_lost: Callable[[Place], None],
+    places: Iterable[Place],
+) -> Iterator[_Read]:
     number, record = have.commit, have.records
     for place in places:
         if place.number != number + 1 or place.first_record != record or place.records < 0:
@@ -206,6 +224,7 @@ def _read(have: Manifest, reader: ChunkReader, places: Iterable[Place]) -> Itera
             found = table_of(reader, place), dictionaries_of(reader, place), edit_of(reader, place)
             yield _Read(place, *found)
         except CorruptChunkError:
+            check_lost(place)
             # Other records can be read all the same; these say so when asked for.
             yield _Read(place)
 

@@ -7,10 +7,11 @@ it was, and the next compaction goes on.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from sqlstore.schema import Field
 from sqlstore.source import Source
 from sqlstore.staged import EditedSinceError
 
+Acknowledge: TypeAlias = Callable[[Trailer], None]
 _ATTEMPTS: Final = 20
 """How often what others change meanwhile is looked at again."""
 
@@ -49,21 +51,26 @@ def compact(source: Source, min_garbage: float, *, dry_run: bool) -> Compaction:
     source.check_open()
     if not dry_run:
         source.check_writable()
-    state = taken(source)
-    if state is None:
-        return Compaction(False, (), 0, 0)
-    plan = planned(state, _history(source, state), _sizes(source), min_garbage)
-    if dry_run:
-        return plan
+    # Another source, as this goes on to see what others commit, and who asked shall not by that.
+    with contextlib.closing(Source.open(source.how)) as own:
+        state = taken(own)
+        if state is None:
+            return Compaction(False, (), 0, 0)
+        plan = planned(state, _history(own, state), _sizes(own), min_garbage)
+        return plan if dry_run else _done(own, plan, source.committed)
+
+
+def _done(source: Source, plan: Compaction, acknowledge: Acknowledge) -> Compaction:
+    """Do what is planned."""
     with committing(source) as committer:
         committer.look_up(_remove_left_over, settled=True)
         gone = plan.of_fate("rewrite", "remove")
         if not gone:
             return dataclasses.replace(plan, done=True)
         before = sum(_sizes(source).values())
-        sealed = committer.look_up(partial(_seal, [use.number for use in gone]), settled=True)
-        copied = _move(source, committer, sealed)
-        retired = _retire(source, committer, sealed)
+        sealed = _sealed(committer, [use.number for use in gone])
+        copied = _move(source, committer, sealed, acknowledge)
+        retired = _retire(source, committer, sealed, acknowledge)
         # Under the lock, so that nobody who rebuilds finds them and then finds them gone.
         committer.look_up(lambda _, reader: files.remove_chunks(reader.root, retired.values()))
     chunks = tuple(
@@ -100,6 +107,11 @@ def _is_begun_only(reader: ChunkReader, name: str) -> bool:
     return ChunkWriter.is_free(reader.root, name) and not chain.mentions_commit(reader, name)
 
 
+def _sealed(committer: Committer, numbers: Collection[int]) -> set[int]:
+    """Return those of some chunks that nothing is appended to any more, sealed if need be."""
+    return committer.look_up(partial(_seal, numbers), settled=True)
+
+
 def _seal(numbers: Collection[int], index: Index, reader: ChunkReader) -> set[int]:
     """See to it that nothing is appended any more to chunks, and return those that it is true of.
 
@@ -115,7 +127,7 @@ def _seal(numbers: Collection[int], index: Index, reader: ChunkReader) -> set[in
     return sealed
 
 
-def _move(source: Source, committer: Committer, chunks: set[int]) -> int:
+def _move(source: Source, committer: Committer, chunks: set[int], acknowledge: Acknowledge) -> int:
     """Copy live values out of chunks; return how many bytes they have."""
     copied = 0
     for _ in range(_ATTEMPTS):
@@ -127,7 +139,7 @@ def _move(source: Source, committer: Committer, chunks: set[int]) -> int:
             with counted(total, "compact", "bytes") as advance:
                 for field in state.schema.fields.values():
                     for edit, staged in _moves(source, committer, state, field, chunks):
-                        committer.commit(staged, lambda _: None)
+                        committer.commit(staged, acknowledge)
                         size = sum(int(values.length.sum()) for values in edit.values.values())
                         copied += size
                         advance(size)
@@ -154,9 +166,12 @@ def _moves(
         yield edit, StagedMove(edit, committer.schema, bodies, before)
 
 
-def _retire(source: Source, committer: Committer, sealed: set[int]) -> dict[int, str]:
+def _retire(
+    source: Source, committer: Committer, sealed: set[int], acknowledge: Acknowledge
+) -> dict[int, str]:
     """Commit a checkpoint; return the chunks that nobody needs any more, by number."""
     for _ in range(_ATTEMPTS):
+        sealed = _sealed(committer, sealed)  # anew: a rebuild meanwhile seals none
         state = taken(source)
         if state is None:
             return {}
@@ -176,7 +191,8 @@ def _retire(source: Source, committer: Committer, sealed: set[int]) -> dict[int,
         if not retired:
             return {}
         try:
-            _commit_checkpoint(source, committer, state, history, live, list(retired))
+            how = live, list(retired), acknowledge
+            _commit_checkpoint(source, committer, state, history, *how)
         except EditedSinceError:
             continue
         else:
@@ -200,6 +216,7 @@ def _commit_checkpoint(
     history: History,
     live: set[int],
     retired: list[int],
+    acknowledge: Acknowledge,
 ) -> None:
     spans: list[Span] = []
     for first, stop, table in state.parts():
@@ -216,4 +233,4 @@ def _commit_checkpoint(
     for place in state.manifest.dictionaries:
         data = source.dictionary(place.number)
         building.add("dictionary", data, place.number, place.field)
-    committer.commit(StagedCheckpoint(building, state.as_of, retired), source.committed)
+    committer.commit(StagedCheckpoint(building, state.as_of, retired), acknowledge)

@@ -133,9 +133,12 @@ class StagedCheckpoint(_StagedState):
         Raises
         ------
         EditedSinceError
-            There have been commits to one of the chunks.
+            There have been commits to one of the chunks, or it is not sealed any more, after a
+            rebuild: somebody may be about to commit to it.
         """
-        if records.chunks_since(index, self._as_of) & set(self._retired):
+        sealed = {row.chunk for row in records.chunks(index) if row.sealed}
+        in_use = records.chunks_since(index, self._as_of) & set(self._retired)
+        if in_use or not sealed.issuperset(self._retired):
             raise EditedSinceError(f"chunks of {index.root} were written to meanwhile")
         places = [dataclasses.replace(d, chunk=trailer.chunk) for d in self._dictionaries]
         replay.complete_checkpoint(index, trailer, places, self._retired)
