@@ -138,7 +138,7 @@ def _removed_before_the_checkpoint(_: Acknowledge) -> Iterator[None]:
 
     def commit(source: Source, *given: Any) -> None:
         names = {row.chunk: row.name for row in given[2].present()}
-        files.remove_chunks(source.root, [names[number] for number in given[-1]])
+        files.remove_chunks(source.root, [names[number] for number in given[4]])
         real(source, *given)
 
     with mock.patch.object(compacting, "_commit_checkpoint", commit):
