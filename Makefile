@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types tests crash soak faults bench clean
+.PHONY: demo test lint types tests crash soak faults fuzz bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits.py build/demo
@@ -30,6 +30,9 @@ soak: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	$(BIN)/python -m tests.faults
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.write

@@ -7,6 +7,7 @@ read exactly the records they chose.
 `create`, `open`, `rebuild` and `migrate` are the ways in; `Store` and `View` are what they give.
 `concat` puts views together, also those of several stores.
 `merge` makes one store of several.
+`repair` makes a damaged store whole again, and says what is lost.
 `absorb` takes over what other tools have changed in the index.
 `infer` suggests what to declare for records.
 `build` and `import_folder` fill a store from many items, or from a folder of files.
@@ -76,6 +77,8 @@ from sqlstore.limits import GiB, KiB, MiB
 from sqlstore.maintenance.absorb import Absorbed, absorb
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
+from sqlstore.maintenance.repair import repair
+from sqlstore.maintenance.repaired import Repaired
 from sqlstore.maintenance.report import Fault, Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.merging.merge import merge
@@ -138,6 +141,7 @@ __all__ = [
     "QueryError",
     "ReadOnlyError",
     "RecordNotFoundError",
+    "Repaired",
     "Report",
     "Schema",
     "SchemaError",
@@ -176,6 +180,7 @@ __all__ = [
     "migrate",
     "open",
     "rebuild",
+    "repair",
     "split_names",
     "verify",
 ]

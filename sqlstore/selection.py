@@ -5,17 +5,21 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, SupportsIndex, TypeVar, cast, overload
+from typing import Any, Final, Generic, Literal, SupportsIndex, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sqlstore import algebra
+from sqlstore.errors import ChecksumError, CorruptChunkError, DecodeError
 from sqlstore.positions import Positions, ids_at, index_of
 from sqlstore.randomness import random_order
 from sqlstore.types import Ids
 
 S_co = TypeVar("S_co", covariant=True)
+
+_DAMAGE: Final = (ChecksumError, CorruptChunkError, DecodeError)
+"""What is wrong with records themselves, and not with what leads to them."""
 
 _ITERATION_STEP = 16  # payloads may be large: few are held at once
 
@@ -74,9 +78,38 @@ class Selection(ABC, Generic[S_co]):
         for start in range(0, len(ids), _ITERATION_STEP):
             yield from self._fetch([int(i) for i in ids[start : start + _ITERATION_STEP]])
 
-    def fetch(self, positions: Positions) -> list[dict[str, Any]]:
-        """Return the records at these positions, in this order, repeats kept."""
-        return self._fetch(self._ids_at(positions).tolist())
+    def fetch(
+        self, positions: Positions, *, on_damage: Literal["raise", "skip"] = "raise"
+    ) -> list[dict[str, Any]]:
+        """Return the records at these positions, in this order, repeats kept.
+
+        Parameters
+        ----------
+        on_damage
+            ``"skip"`` leaves out records of which something that this view selects is damaged;
+            with ``"id"`` among that, those that are left say which they are.
+
+        Raises
+        ------
+        ChecksumError, CorruptChunkError, DecodeError
+            Something is damaged, and is not to be skipped.
+        """
+        if on_damage not in ("raise", "skip"):
+            raise ValueError(f'on_damage is "raise" or "skip", not {on_damage!r}')
+        ids = self._ids_at(positions).tolist()
+        try:
+            return self._fetch(ids)
+        except _DAMAGE:
+            if on_damage == "raise":
+                raise
+        return [record for one in ids for record in self._undamaged(one)]
+
+    def _undamaged(self, record: int) -> list[dict[str, Any]]:
+        """Return a record, or nothing if it is damaged."""
+        try:
+            return self._fetch([record])
+        except _DAMAGE:
+            return []
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
         """Return the same as `fetch`: what a PyTorch DataLoader calls for a batch."""

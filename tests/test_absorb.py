@@ -215,7 +215,7 @@ def test_other_tables_are_left_to_verify(path: Path) -> None:
 
 def between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: int = 1) -> None:
     """Have something happen between a comparison and its commit."""
-    real, left = module._differences, [times]
+    real, left = module.differences, [times]
 
     def compared(*given: Any) -> Any:
         found = real(*given)
@@ -224,7 +224,7 @@ def between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: i
             act()
         return found
 
-    monkeypatch.setattr(module, "_differences", compared)
+    monkeypatch.setattr(module, "differences", compared)
 
 
 def before_commit(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:

@@ -33,7 +33,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SUBSET_COMMANDS = ("subsets", "compare")  # see test_cli_subsets.py
 SNAPSHOT_COMMANDS = ("snapshot", "snapshots", "diff", "drop-snapshot")  # see test_cli_snapshots.py
 COMMANDS = (
-    *("info", "head", "sql", "describe", "verify", "rebuild", "absorb", "migrate"),
+    *("info", "head", "sql", "describe", "verify", "rebuild", "repair", "absorb", "migrate"),
     *SUBSET_COMMANDS,
     *SNAPSHOT_COMMANDS,
     *("compact", "merge", "export"),
@@ -435,6 +435,22 @@ def test_rebuild_brings_a_lost_index_back(birds: Path, run: Run) -> None:
     assert run("rebuild", birds).out == "index.sqlite was made anew: 3 records\n"
     assert run("rebuild", birds, "--json").document() == {"records": 3}
     assert run("verify", birds).code == 0
+
+
+def test_repair_says_what_is_lost_by_its_exit_code(birds: Path, run: Run) -> None:
+    (chunk,) = (birds / "chunks").iterdir()
+    data = bytearray(chunk.read_bytes())
+    data[data.index(b"tu-whoo")] ^= 1
+    chunk.write_bytes(data)
+    planned = run("repair", str(birds), "--dry-run")
+    assert (planned.code, chunk.exists()) == (1, True)
+    assert "not done yet" in planned.out
+    done = run("repair", str(birds), "--json")
+    assert done.code == 1
+    (lost,) = json.loads(done.out)["lost_values"]
+    assert (lost["field"], lost["chunk"]) == ("song", chunk.name)
+    assert run("repair", str(birds)) == run("repair", str(birds), "--dry-run")
+    assert run("repair", str(birds)).out == "nothing to repair\n"
 
 
 def test_migrate_says_what_it_did(birds: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

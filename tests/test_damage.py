@@ -521,3 +521,26 @@ def test_damage_that_is_mended_is_forgotten(copy: Kept) -> None:
         with flipped(copy.path(name), span.start, 1), pytest.raises(ChecksumError):
             store.raw(span.record or 0, "grid")
         assert store.raw(span.record or 0, "grid") == copy.raw[span.record or 0, "grid"]
+
+
+def test_damaged_records_can_be_left_out(copy: Kept) -> None:
+    name = copy.chunks[1]
+    span = next(span for span in copy.spans[name] if span.field == "grid")
+    lost = span.record or 0
+    with flipped(copy.path(name), span.start, 1), sqlstore.open(copy.root) as store:
+        everything = slice(None)
+        with pytest.raises(ChecksumError):
+            store.fetch(everything)
+        found = store.select("id", "grid").fetch(everything, on_damage="skip")
+        assert [one["id"] for one in found] == [i for i in range(len(RECORDS)) if i != lost]
+        assert all(same(one["grid"], RECORDS[one["id"]]["grid"]) for one in found)
+        assert (
+            store.select("text").fetch([lost, lost], on_damage="skip")
+            == [{"text": RECORDS[lost]["text"]}] * 2
+        )
+        joined = sqlstore.concat([store, store]).fetch(everything, on_damage="skip")
+        assert len(joined) == 2 * (len(RECORDS) - 1)
+        with pytest.raises(ValueError, match="on_damage"):
+            store.fetch(everything, on_damage="ignore")  # type: ignore[arg-type]
+        with pytest.raises(IndexError):
+            store.fetch([99], on_damage="skip")

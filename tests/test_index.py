@@ -252,7 +252,7 @@ def test_sql_that_cannot_be_run_is_an_error_of_ours(
     reader: Index, sql: str, parameters: Any
 ) -> None:
     with pytest.raises(QueryError):
-        reader.rows(sql, parameters)
+        reader.run(sql, parameters)
     assert reader.rows("SELECT count(*) FROM t") == [(2,)]
 
 
@@ -520,3 +520,16 @@ def test_an_index_that_makes_no_sense_is_not_written_to(
     assert after == before
     (root / engine.INDEX_NAME).unlink()
     assert sqlstore.rebuild(root) == 1
+
+
+def test_a_table_that_is_declared_otherwise_is_damage_and_not_the_users_mistake(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "s"
+    sqlstore.create(root, metadata={"n": "int8"}).close()
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as index:
+        index.execute("ALTER TABLE store RENAME COLUMN chunk_size TO chunk_sizf")
+    with pytest.raises(sqlstore.CorruptIndexError, match=r"index\.sqlite is damaged .*rebuild"):
+        sqlstore.open(root)
+    sqlstore.rebuild(root)
+    assert sqlstore.verify(root)

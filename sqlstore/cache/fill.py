@@ -84,6 +84,10 @@ class Known:
     next_record: int
 
 
+def any_may_be_lost(_: Place) -> None:
+    """Take whatever cannot be read for damaged."""
+
+
 def begun(folder: Path, store: uuid.UUID, generation: int) -> Manifest:
     """Return a manifest of nothing, with a new folder for its files. The lock must be held."""
     edition = secrets.token_hex(8)

@@ -15,6 +15,7 @@ from sqlstore.cli import (
     export,
     folders,
     merge,
+    repair,
     snapshots,
     subsets,
 )
@@ -23,7 +24,7 @@ from sqlstore.version import __version__
 _EXIT_CODES: Final = """\
 exit codes:
   0    everything is fine
-  1    verify found faults, or import-folder skipped files that failed
+  1    verify found faults, repair could not save all, or import-folder skipped files that failed
   2    wrong usage, or the command could not be carried out
   3    the store is damaged
   130  interrupted
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         "make index.sqlite anew from the chunk files",
         "The chunk files are not changed.",
     )
+    _add_repair(add)
     absorb = add.add(
         "absorb",
         commands.absorb,
@@ -245,6 +247,29 @@ def _add_export(add: _Commands) -> None:
         help="also these fields, as stored bytes; not for CSV",
     )
     command.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+
+
+def _add_repair(add: _Commands) -> None:
+    command = add.add(
+        "repair",
+        repair.repair,
+        "make a damaged store whole again, and say what is lost",
+        "Damaged chunk files are kept in the folder quarantine. The exit code is 1 if there are "
+        "records, values, subsets or snapshots that are lost.",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="change nothing, and say what would be done"
+    )
+    command.add_argument(
+        "--drop-snapshots",
+        action="store_true",
+        help="drop snapshots that need a damaged chunk file",
+    )
+    command.add_argument(
+        "--accept-lost-edits",
+        action="store_true",
+        help="go on without edits that neither cache nor index know any more",
+    )
 
 
 def _add_merge(add: _Commands) -> None:

@@ -18,26 +18,25 @@ import numpy as np
 from sqlstore import limits
 from sqlstore.cache import locations
 from sqlstore.commit import Committer
+from sqlstore.compaction.checkpointing import Said, staged_checkpoint
 from sqlstore.compaction.history import History
 from sqlstore.compaction.plan import Compaction, planned
-from sqlstore.compaction.staged import StagedCheckpoint, StagedMove, StagedPart
+from sqlstore.compaction.staged import StagedMove
 from sqlstore.compaction.state import State, taken
 from sqlstore.edits import committing
 from sqlstore.errors import CorruptStoreError, RecordNotFoundError
 from sqlstore.index import records
 from sqlstore.index.engine import Index
-from sqlstore.log import chain, files, subsets
-from sqlstore.log.checkpoint import Building, Span
+from sqlstore.log import chain, files
 from sqlstore.log.edits import Edit
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer
-from sqlstore.log.table import build_schema
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.portions import runs
 from sqlstore.progress import counted
 from sqlstore.schema import Field
 from sqlstore.source import Source
-from sqlstore.staged import EditedSinceError
+from sqlstore.staged import EditedSinceError, Staged
 
 Acknowledge: TypeAlias = Callable[[Trailer], None]
 _ATTEMPTS: Final = 20
@@ -81,7 +80,7 @@ def _done(source: Source, plan: Compaction, acknowledge: Acknowledge) -> Compact
 
 
 def _history(source: Source, state: State) -> History:
-    return source.finder.look_up(lambda index, reader: History(index, reader, state.as_of))
+    return source.finder.look_up(lambda index, reader: History.of_index(index, reader, state.as_of))
 
 
 def _sizes(source: Source) -> dict[int, int]:
@@ -218,19 +217,10 @@ def _commit_checkpoint(
     retired: list[int],
     acknowledge: Acknowledge,
 ) -> None:
-    spans: list[Span] = []
-    for first, stop, table in state.parts():
+    def commit(staged: Staged) -> Trailer:
         found: list[Trailer] = []
-        committer.commit(StagedPart(table), found.append)
-        spans.append(Span(found[0].number, first, stop))
-    building = Building(state.as_of, state.commit, spans)
-    building.add("schema", build_schema(state.schema, committer.settings(state.schema)))
-    building.add_rows("commits", history.commit_rows())
-    building.add_rows("chunks", history.chunk_rows(live, retired))
-    building.add_rows("snapshots", history.snapshot_rows())
-    for number, described, ids in history.saved():
-        building.add("subset", subsets.build(described, ids), number)
-    for place in state.manifest.dictionaries:
-        data = source.dictionary(place.number)
-        building.add("dictionary", data, place.number, place.field)
-    committer.commit(StagedCheckpoint(building, state.as_of, retired), acknowledge)
+        committer.commit(staged, found.append)
+        return found[0]
+
+    said = Said(history, live, retired, committer.settings(state.schema), source.dictionary)
+    committer.commit(staged_checkpoint(state, said, commit), acknowledge)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlstore import copies, identity, restore
+from sqlstore import copies, identity, replay, restore
 from sqlstore.copies import Snapshot
 from sqlstore.index import records
 from sqlstore.index.engine import Index
@@ -16,7 +16,7 @@ from sqlstore.index.records import ChunkRow, CommitRow
 from sqlstore.log import subsets
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import CommitKind
+from sqlstore.log.segment import CommitKind, Trailer
 from sqlstore.log.subsets import Described
 from sqlstore.types import Ids
 
@@ -37,25 +37,36 @@ class History:
 
     Parameters
     ----------
-    index, reader
-        The index says where commits lie, the log what they are.
-    as_of
-        The number of the last one.
+    chunks
+        All chunks that there have been.
+    last
+        The checkpoint to begin with; None to begin with the first commit.
     """
 
-    def __init__(self, index: Index, reader: ChunkReader, as_of: int) -> None:
+    def __init__(self, chunks: Iterable[ChunkRow], last: Checkpoint | None) -> None:
         self.commits: list[CommitRow] = []
-        self._chunks = {row.chunk: row for row in records.chunks(index)}
+        self._chunks = {row.chunk: row for row in chunks}
         self._sizes: dict[int, int] = {}
         self._live: set[int] = set()
         self._subsets: dict[str, tuple[int, Described, Ids]] = {}
         self._snapshots: dict[str, _Taken] = {}
-        last = identity.checkpoint_of_index(index, reader)
         if last is not None:
             self._begin_with(last)
-        for row in records.commits(index, after=len(self.commits)):
+
+    @classmethod
+    def of_index(cls, index: Index, reader: ChunkReader, as_of: int) -> History:
+        """Return the commits up to a number; the index says where they lie, the log what they are.
+
+        Parameters
+        ----------
+        as_of
+            The number of the last one.
+        """
+        found = cls(records.chunks(index), identity.checkpoint_of_index(index, reader))
+        for row in records.commits(index, after=len(found.commits)):
             if row.number <= as_of:
-                self._add(index, reader, row)
+                found.add(reader, *identity.trailer_of(index, reader, row))
+        return found
 
     def _begin_with(self, last: Checkpoint) -> None:
         self.commits = restore.commits(last)
@@ -70,8 +81,14 @@ class History:
         for snapshot in copies.of_checkpoint(last):
             self._snapshots[snapshot.name] = _Taken(snapshot, needed[snapshot.name])
 
-    def _add(self, index: Index, reader: ChunkReader, row: CommitRow) -> None:
-        name, trailer = identity.trailer_of(index, reader, row)
+    def add(self, reader: ChunkReader, name: str, trailer: Trailer) -> None:
+        """Add the next commit, which lies in a chunk.
+
+        Raises
+        ------
+        CorruptChunkError
+            It is about a subset or a snapshot, and is damaged.
+        """
         if trailer.kind in (CommitKind.SAVE_SUBSET, CommitKind.DROP_SUBSET):
             described, ids = subsets.parse(reader.table(name, trailer), trailer, name)
             self._subsets.pop(described.name, None)
@@ -86,9 +103,17 @@ class History:
                 one: self._snapshots.get(one, _Taken(snapshot, needed))
                 for one, snapshot in then.items()
             }
+        self.add_row(replay.commit_row(trailer), trailer.end)
+
+    def add_row(self, row: CommitRow, end: int) -> None:
+        """Add the next commit by its row alone, and say where it ends in its chunk."""
         self.commits.append(row)
-        self._sizes[trailer.chunk] = max(self._sizes.get(trailer.chunk, 0), trailer.end)
-        self._live.add(trailer.chunk)
+        self._sizes[row.chunk] = max(self._sizes.get(row.chunk, 0), end)
+        self._live.add(row.chunk)
+
+    def put_chunks(self, rows: Iterable[ChunkRow]) -> None:
+        """Take chunks that were begun since."""
+        self._chunks |= {row.chunk: row for row in rows}
 
     def present(self) -> list[ChunkRow]:
         """Return the chunks that are not retired, by number."""
@@ -141,6 +166,15 @@ class History:
             }
             for one in self._snapshots.values()
         ]
+
+    def drop_snapshots(self, names: Iterable[str]) -> None:
+        """Forget some snapshots."""
+        for name in names:
+            del self._snapshots[name]
+
+    def put_subsets(self, saved: Iterable[tuple[int, Described, Ids]]) -> None:
+        """Take these subsets in the place of all that are known."""
+        self._subsets = {one[1].name: one for one in saved}
 
     def saved(self) -> list[tuple[int, Described, Ids]]:
         """Return the subsets: number of the commit that saved it, what was said, and members."""

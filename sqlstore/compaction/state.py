@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -24,7 +24,7 @@ from sqlstore.index import records
 from sqlstore.index.engine import Index
 from sqlstore.log import checkpoint
 from sqlstore.log.reader import ChunkReader
-from sqlstore.schema import Field, Schema
+from sqlstore.schema import Column, Field, Schema
 from sqlstore.source import Source
 from sqlstore.types import Ids
 
@@ -80,6 +80,10 @@ class State:
     def rows(self, field: Field) -> NDArray[np.uint32]:
         """Return the location rows of the live records, checked: shape ``(n, 8)``."""
         return self._rows[field.number]
+
+    def metadata(self, ids: Ids, columns: Sequence[Column]) -> list[list[pa.Array]]:
+        """Return metadata columns of records, in the order of the ids: each in some pieces."""
+        return self._mirror.columns(ids, columns)
 
     def _loaded(self, field: Field) -> NDArray[np.uint32]:
         name = self.manifest.locations_of(field.number)

@@ -53,6 +53,7 @@ _LARGEST_MAP: Final = 0x7FFF0000  # SQLite's own limit; what lies behind it is c
 _ROWS_PER_INSERT: Final = 64
 _MOST_PARAMETERS: Final = 30_000
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SAID_OF_DAMAGE: Final = ("UTF-8", "unsupported file format")
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _REFUSED: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 _HOT_JOURNAL: Final = {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY}
@@ -220,8 +221,13 @@ class Index:
                     return read(self.connection)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> Rows:
-        """Run one statement and return all of its rows."""
-        return self.reading(lambda driver: driver.execute(sql, parameters).fetchall())
+        """Run one of our own statements, about our own tables, and return all of its rows."""
+        try:
+            return self.reading(lambda driver: driver.execute(sql, parameters).fetchall())
+        except QueryError as error:
+            if isinstance(error.__cause__, sqlite3.OperationalError):  # they are other tables
+                raise self._damaged(error) from error
+            raise
 
     def row(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, or None."""
@@ -230,7 +236,7 @@ class Index:
 
     def run(self, sql: str, parameters: Parameters = ()) -> None:
         """Run one statement that returns nothing."""
-        self.rows(sql, parameters)
+        self.reading(lambda driver: driver.execute(sql, parameters).fetchall())
 
     def run_many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> int:
         """Run one statement for each of many rows, and return how many rows it has changed."""
@@ -334,7 +340,7 @@ class Index:
         code = None if extended is None else extended & 0xFF
         if code in _BUSY:
             return StoreBusyError(f"{self.path} was locked for {limits.LOCK_SECONDS:.0f} seconds")
-        if code in _DAMAGED or "UTF-8" in str(error):
+        if code in _DAMAGED or any(said in str(error) for said in _SAID_OF_DAMAGE):
             return self._damaged(error)
         if code == sqlite3.SQLITE_AUTH:
             return QueryError(f"only statements that read are allowed here ({error})")

@@ -10,7 +10,6 @@ from typing import Final
 from sqlstore.errors import (
     CorruptIndexError,
     MigrationRequiredError,
-    QueryError,
     StoreTooNewError,
 )
 from sqlstore.index.engine import Index
@@ -36,10 +35,7 @@ def revision(index: Index) -> str:
     CorruptIndexError
         It has none, or several.
     """
-    try:
-        rows = index.rows("SELECT version_num FROM alembic_version")
-    except QueryError as error:
-        raise CorruptIndexError(f"{index.path} has no revision: {error}") from error
+    rows = index.rows("SELECT version_num FROM alembic_version")
     if len(rows) != 1:
         raise CorruptIndexError(f"{index.path} has {len(rows)} revisions instead of one")
     return str(rows[0][0])

@@ -9,7 +9,7 @@ begins anew. Whatever a tool changes in between stays a difference, for the next
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,7 @@ class Absorbed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Changed:
+class Changed:
     """Values of one column that differ: as SQLite stores them, and as the column holds them."""
 
     column: Column
@@ -85,7 +85,7 @@ class _Changed:
 class _Found:
     """What differs between the log and the index, and which index and commit that was."""
 
-    changed: list[_Changed]
+    changed: list[Changed]
     deleted: Ids
     generation: int
     commit: int
@@ -162,7 +162,8 @@ def _compared(source: Source, index: Index) -> _Found | None:
 
     try:
         _refuse_other_objects(source, index)
-        changed, deleted = _differences(source, index)
+        held = Held(as_array(source.ids()), source.next_record, source.schema, source.metadata)
+        changed, deleted = differences(held, index)
     except (SchemaError, CorruptIndexError):
         if is_overtaken():
             return None
@@ -181,26 +182,36 @@ def _refuse_other_objects(source: Source, index: Index) -> None:
         )
 
 
-def _differences(source: Source, index: Index) -> tuple[list[_Changed], Ids]:
-    """Return what differs between the log and the index.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the log says: live records, the id behind them, and what returns their metadata."""
+
+    ids: Ids
+    next_record: int
+    schema: Schema
+    metadata: Callable[[Ids, Sequence[Column]], list[list[pa.Array]]]
+
+
+def differences(held: Held, index: Index) -> tuple[list[Changed], Ids]:
+    """Return what differs between the log and the index: values, and records that are gone.
 
     Raises
     ------
     SchemaError
         It cannot be taken into the log.
     """
-    live, schema = as_array(source.ids()), source.schema
+    live, schema = held.ids, held.schema
     deleted: list[Ids] = [np.empty(0, np.int64)]
     parts: dict[str, list[tuple[Ids, pa.Array]]] = {}
-    foreign.refuse_outside(index, source.next_record)
+    foreign.refuse_outside(index, held.next_record)
     with counted(len(live), "comparing", "records") as advance:
-        for first in range(0, source.next_record, _ROWS):
+        for first in range(0, held.next_record, _ROWS):
             expected = live[slice(*np.searchsorted(live, [first, first + _ROWS]))]
             there, rows = foreign.rows(index, schema, first, _ROWS)
             foreign.refuse_inserted(there[~is_among(there, expected)])
             is_there = is_among(expected, there)
             deleted.append(expected[~is_there])
-            for name, ids, stored in _changed(source, there, rows):
+            for name, ids, stored in _changed(held, there, rows):
                 parts.setdefault(name, []).append((ids, stored))
             advance(len(expected))
     changed = []
@@ -209,14 +220,14 @@ def _differences(source: Source, index: Index) -> tuple[list[_Changed], Ids]:
         stored = pa.concat_arrays([stored for _, stored in pieces])
         column = schema.columns[name]
         values = foreign.declared(column, stored, ids)
-        changed.append(_Changed(column, ids, stored, values))
+        changed.append(Changed(column, ids, stored, values))
     return changed, np.concatenate(deleted)
 
 
-def _changed(source: Source, ids: Ids, rows: list[pa.Array]) -> Iterator[tuple[str, Ids, pa.Array]]:
+def _changed(held: Held, ids: Ids, rows: list[pa.Array]) -> Iterator[tuple[str, Ids, pa.Array]]:
     """Return for every column that differs the records, and what the index has of them."""
-    columns = list(source.schema.columns.values())
-    for column, pieces, found in zip(columns, source.metadata(ids, columns), rows, strict=True):
+    columns = list(held.schema.columns.values())
+    for column, pieces, found in zip(columns, held.metadata(ids, columns), rows, strict=True):
         expected = [foreign.as_stored(column, piece) for piece in pieces]
         differs = foreign.differing(pa.chunked_array(expected, found.type), found)
         if len(differs):
@@ -255,7 +266,7 @@ def _commit(root: Path, found: _Found, absorbed: Absorbed) -> None:
                 absorbed.count(one.column.name, len(edit.ids))
 
 
-def _rounded(one: _Changed) -> list[tuple[SqlValue, int, SqlValue]]:
+def _rounded(one: Changed) -> list[tuple[SqlValue, int, SqlValue]]:
     """Return what the column rounds: new value, record, present value."""
     stored = foreign.as_stored(one.column, one.values)
     return [

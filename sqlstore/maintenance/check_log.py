@@ -80,14 +80,19 @@ def check_dictionary(
     return place
 
 
-def _table(reader: ChunkReader, link: Link, report: Report) -> pa.RecordBatch | None:
-    """Return the table of a commit, or None if it is damaged; look into the gap before it."""
+def check_gap(reader: ChunkReader, link: Link, report: Report) -> None:
+    """Check that the bytes between the bodies and the table of a commit are zero."""
     name, trailer = link.chunk, link.trailer
     gap = reader.read(name, trailer.bodies_end, trailer.table_start - trailer.bodies_end)
     if gap.strip(b"\0"):
         report.add(
             "bytes between bodies and table are not zero", chunk=name, offset=trailer.bodies_end
         )
+
+
+def _table(reader: ChunkReader, link: Link, report: Report) -> pa.RecordBatch | None:
+    """Return the table of a commit, or None if it is damaged."""
+    name, trailer = link.chunk, link.trailer
     batches: list[pa.RecordBatch] = []
     with report.catching(chunk=name, offset=trailer.table_start):
         batches.append(reader.table(name, trailer))

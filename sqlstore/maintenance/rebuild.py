@@ -17,7 +17,6 @@ from sqlstore.errors import (
     CorruptStoreError,
     MissingChunkError,
     NotAStoreError,
-    QueryError,
 )
 from sqlstore.index import records
 from sqlstore.index.engine import INDEX_NAME, Index
@@ -55,23 +54,23 @@ def rebuild(path: StrPath) -> int:
     """
     root = Path(path).absolute()
     files.check_has_chunks(root)
-    lock = WriterLock(root)
-    reader = ChunkReader(root)
-    try:
-        with lock.held():
-            log = _Log(reader)
-            _refuse_to_lose(root, log.ordered[-1])
-            snapshots = log.snapshots()
-            for some in _by_checkpoint(reader, log.links, snapshots, log.last):
-                with _removed_at_end(root) as temporary:
-                    _Log(reader, log.links, some).fill(temporary, some)
-            with _new_index(root) as temporary:
-                n_records = log.fill(temporary, snapshots)
-            copies.remove_others(root, snapshots)
-            lock.clear_pending(log.ordered[-1].trailer.number)
-    finally:
-        reader.close()
-        lock.close()
+    with contextlib.closing(WriterLock(root)) as lock, lock.held():
+        return rebuilt(root, lock)
+
+
+def rebuilt(root: Path, lock: WriterLock) -> int:
+    """Do it under the writer lock, which must be held; return how many records there are."""
+    with contextlib.closing(ChunkReader(root)) as reader:
+        log = _Log(reader)
+        _refuse_to_lose(root, log.ordered[-1])
+        snapshots = log.snapshots()
+        for some in _by_checkpoint(reader, log.links, snapshots, log.last):
+            with _removed_at_end(root) as temporary:
+                _Log(reader, log.links, some).fill(temporary, some)
+        with _new_index(root) as temporary:
+            n_records = log.fill(temporary, snapshots)
+        copies.remove_others(root, snapshots)
+        lock.clear_pending(log.ordered[-1].trailer.number)
     return n_records
 
 
@@ -201,7 +200,7 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
     """Refuse if the index that is there, as far as it can be read, knows of later commits."""
     known = 0
     # Damage is what a rebuild is for. An index that is busy, say, may know more than the chunks.
-    with contextlib.suppress(CorruptStoreError, NotAStoreError, QueryError):
+    with contextlib.suppress(CorruptStoreError, NotAStoreError):
         index = Index(root / INDEX_NAME, write=True)
         try:
             known = records.last_commit(index).number

@@ -165,6 +165,7 @@ class _Check:
         for link in progress(links, "verify", "commits"):
             if link.trailer.kind in (CommitKind.APPEND, CommitKind.REPLACE, CommitKind.COMPACT):
                 with report.catching(chunk=link.chunk):
+                    check_log.check_gap(self._reader, link, report)
                     how = self._dictionaries, report
                     check_log.check_values(self._reader, schema, link, *how)
         self._report.faults += [f for f in report.faults if f not in self._report.faults]
@@ -204,6 +205,7 @@ class _Check:
         self._report.records += trailer.records
         batch: pa.RecordBatch | None = None
         with self._report.catching(chunk=link.chunk, offset=trailer.table_end):
+            check_log.check_gap(self._reader, link, self._report)
             if not self._check_without_values(link) and check_readable(trailer, link.chunk):
                 batch = check_log.check_values(
                     self._reader, schema, link, self._dictionaries, self._report

@@ -1,0 +1,76 @@
+"""Read a damaged log: with tables from elsewhere in place of those that are damaged."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlstore.log.checkpoint import Checkpoint
+from sqlstore.log.edits import EDITS
+from sqlstore.log.reader import ChunkReader
+from sqlstore.log.segment import HEADER_SIZE, CommitKind, Trailer
+from sqlstore.maintenance import check_log
+from sqlstore.maintenance.check_log import FoundDictionaries
+from sqlstore.maintenance.report import Report
+from sqlstore.maintenance.salvage import Known, Salvage
+from sqlstore.progress import progress
+from sqlstore.schema import Schema
+
+_WITH_VALUES = EDITS | {CommitKind.APPEND}
+
+
+class MendedReader(ChunkReader):
+    """Reads chunks; for damaged commits it gives the tables that it was told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._tables: dict[int, pa.RecordBatch] = {}
+        self._trailers: dict[tuple[str, int], Trailer] = {}
+
+    def mend(self, known: Known, batch: pa.RecordBatch) -> None:
+        """Take a table in the place of that of a commit, and a trailer if that is gone too."""
+        row, place = known.row, known.place()
+        self._tables[row.number] = batch
+        if known.link is None:
+            uuids, ids = (place.commit, place.commit), (row.first_record, row.records)
+            # Where bodies and table lie is not known, and nobody asks: the table is given.
+            offsets = HEADER_SIZE, HEADER_SIZE, HEADER_SIZE, row.offset
+            marks = row.committed_at, row.chunk
+            self._trailers[place.name, row.offset] = Trailer(
+                row.kind, False, 0, row.number, *uuids, *ids, *marks, *offsets, 0
+            )
+
+    def trailer(self, name: str, offset: int, chunk: uuid.UUID) -> Trailer | None:
+        """Return the trailer at an offset, or None if none is there."""
+        return self._trailers.get((name, offset)) or super().trailer(name, offset, chunk)
+
+    def table(self, name: str, trailer: Trailer) -> pa.RecordBatch:
+        """Return the segment table that a trailer closes."""
+        mended = self._tables.get(trailer.number)
+        return super().table(name, trailer) if mended is None else mended
+
+
+def damaged_chunks(reader: ChunkReader, schema: Schema, salvage: Salvage) -> set[str]:
+    """Return the chunks in which a commit has a damaged body or table."""
+    found, dictionaries = set(), FoundDictionaries()
+    if salvage.base is not None:
+        check_log.check_checkpoint(reader, salvage.base, dictionaries, Report())
+    links = [link for _, link in sorted(salvage.links.items())]
+    for link in progress(links, "check", "commits"):
+        report = Report()
+        with report.catching(chunk=link.chunk):
+            check_log.check_gap(reader, link, report)
+            if link.trailer.kind in _WITH_VALUES:
+                check_log.check_values(reader, schema, link, dictionaries, report)
+            elif link.trailer.kind == CommitKind.DICTIONARY:
+                check_log.check_dictionary(reader, link, dictionaries, report)
+            elif link.trailer.kind == CommitKind.CHECKPOINT:
+                last = Checkpoint(reader, link.chunk, link.trailer)
+                check_log.check_checkpoint(reader, last, dictionaries, report)
+            else:
+                reader.table(link.chunk, link.trailer)
+        if not report:
+            found.add(link.chunk)
+    return found
