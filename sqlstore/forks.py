@@ -1,18 +1,23 @@
-"""Tell objects of a fork: what a child must not share with its parent, it gives up at once."""
+"""Tell objects of a fork: what a child must not share with its parent, it gives up at once.
+
+And let a fork wait for other threads where a child could not go on from what they are in.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 _TIDY_AT: Final = 64
+_FIRST_PAUSE: Final = 0.05
 
 
 class ToldOfForks(Generic[T]):
@@ -48,6 +53,83 @@ class ToldOfForks(Generic[T]):
             member = one()
             if member is not None:
                 self._in_child(member)
+
+
+class Mutex(Protocol):
+    """What `threading.RLock` returns."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+class HeldInForks(ToldOfForks[T]):
+    """Objects that no other thread is inside of when this process forks, as long as they live.
+
+    Parameters
+    ----------
+    in_child
+        What is called with each object in a forked child.
+    mutex_of
+        Returns what a thread holds that is inside an object.
+    patience
+        Returns how many seconds a fork waits for that.
+
+    Attributes
+    ----------
+    busy
+        In a forked child, the objects that another thread was inside of for longer.
+    """
+
+    def __init__(
+        self,
+        in_child: Callable[[T], None],
+        mutex_of: Callable[[T], Mutex],
+        patience: Callable[[], float],
+    ) -> None:
+        super().__init__(in_child)
+        self.busy: list[T] = []
+        self._mutex_of = mutex_of
+        self._patience = patience
+        self._held: list[Mutex] = []
+        os.register_at_fork(before=self._take, after_in_parent=self._give_back)
+
+    def _take(self) -> None:
+        """Take all mutexes.
+
+        All are held while one is waited for, as else threads that read on and on would take turns;
+        but not for long, as its owner may be waiting for one of these.
+        """
+        deadline = time.monotonic() + self._patience()
+        pause = _FIRST_PAUSE
+        while not self._take_within(min(pause, self._patience())) and time.monotonic() < deadline:
+            self._give_back()
+            pause *= 2
+
+    def _take_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        self._mutex.acquire()  # first, so that no object is added meanwhile
+        self._held, self.busy = [self._mutex], []
+        for one in self._members:
+            if (member := one()) is None:
+                continue
+            mutex = self._mutex_of(member)
+            if mutex.acquire(timeout=max(until - time.monotonic(), 0)):
+                self._held.append(mutex)
+            else:
+                self.busy.append(member)
+        return not self.busy
+
+    def _give_back(self) -> None:
+        held, self._held, self.busy = self._held, [], []
+        for mutex in reversed(held):  # the one that keeps other forks waiting is the last
+            mutex.release()
+
+    def _tell(self) -> None:
+        super()._tell()
+        self._held, self.busy = [], []
 
 
 def detach(file: tuple[int, int]) -> None:

@@ -93,7 +93,7 @@ def read_acknowledged(path: Path) -> set[Batch]:
 # How it is checked
 
 
-def whole_batches(store: sqlstore.Store, start: int = 0) -> list[Batch]:
+def whole_batches(store: sqlstore.View, start: int = 0) -> list[Batch]:
     """Check every record from a position on, and that no commit is there in part.
 
     Returns

@@ -30,7 +30,8 @@ from sqlstore.errors import (
     StoreClosedError,
     StoreFullError,
 )
-from sqlstore.forks import ToldOfForks, detach
+from sqlstore.forks import HeldInForks, detach
+from sqlstore.index import wal
 from sqlstore.types import SqlValue
 
 INDEX_NAME: Final = "index.sqlite"
@@ -105,7 +106,8 @@ class Index:
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         _indexes.add(self)
-        _ = self.connection
+        with self.mutex:
+            _ = self.connection
         self._create = False
 
     @property
@@ -126,6 +128,11 @@ class Index:
                 )
             # Before connecting: a rebuild in between must look like one that came later.
             identity = self._file_identity() if self.path.is_file() else None
+            if identity in _in_use_at_fork:
+                raise ForkedStoreError(
+                    f"this process was forked inside a statement or transaction on {self.path}, of "
+                    "whose locks SQLite has only a copy here; fork outside, or use spawn"
+                )
             self._connection = self._connect()
             self._identity = identity or self._file_identity()
             for prepare in self.when_opened:
@@ -154,7 +161,7 @@ class Index:
                 mapped = f"mmap_size = {_LARGEST_MAP if self._reads_map else 0}"
                 _set(connection, *_SETTINGS, mapped)
                 if self.write:
-                    self._end_wal(connection)
+                    wal.end(connection, self.path)
                     _set(connection, *_WRITE_SETTINGS)
                 self._check_application(connection)
         except BaseException:
@@ -162,22 +169,9 @@ class Index:
             raise
         return connection
 
-    def _end_wal(self, connection: sqlite3.Connection) -> None:
-        """Give the file a rollback journal again where another tool has put it into WAL mode."""
-        try:
-            connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-        except sqlite3.OperationalError as error:
-            code: int = getattr(error, "sqlite_errorcode", 0)  # of SQLite, and not of the driver
-            if code & 0xFF in _BUSY and _has_wal(connection):
-                raise StoreBusyError(
-                    f"another tool has put {self.path} into WAL mode, which cannot be ended while "
-                    "anybody has it open; close that tool, and stores that read this one"
-                ) from error
-            raise
-
     def has_wal(self) -> bool:
         """Return whether another tool has put the file into WAL mode."""
-        return self.reading(_has_wal)
+        return self.reading(wal.is_on)
 
     def _check_application(self, connection: sqlite3.Connection) -> None:
         if self._create:
@@ -376,6 +370,8 @@ class Index:
         """Leave the parent's connection alone: using or closing it here would hurt the parent."""
         self.mutex = threading.RLock()
         if self._connection is not None:
+            if self in _indexes.busy or self._connection.in_transaction:
+                _in_use_at_fork.add(self._identity)
             _parents_connections.append(self._connection)
             self._connection = None
             detach(self._identity)
@@ -386,15 +382,14 @@ def _set(connection: sqlite3.Connection, *settings: str) -> None:
         connection.execute(f"PRAGMA {setting}").fetchall()
 
 
-def _has_wal(connection: sqlite3.Connection) -> bool:
-    found: tuple[str] = connection.execute("PRAGMA journal_mode").fetchone()
-    return found == ("wal",)
-
-
 def in_memory() -> sqlite3.Connection:
     """Return a connection to an empty database that is nowhere but in memory."""
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
-_indexes = ToldOfForks(Index._forget_in_child)
+# SQLite remembers which locks its process holds on a file, and a forked child has a copy of that,
+# but not the locks: it would wait for those for ever, or read and believe to be locked. So a fork
+# waits for statements and transactions of other threads.
+_indexes = HeldInForks(Index._forget_in_child, lambda i: i.mutex, lambda: limits.LOCK_SECONDS)
 _parents_connections: list[sqlite3.Connection] = []
+_in_use_at_fork: set[tuple[int, int] | None] = set()
