@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types tests crash soak faults fuzz bench clean
+.PHONY: demo test lint types tests crash soak faults fuzz hostile bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits.py build/demo
@@ -33,6 +33,9 @@ faults: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz
+
+hostile: $(VENV)/.dev
+	$(BIN)/python -m tests.hostile
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.write

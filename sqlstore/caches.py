@@ -79,7 +79,8 @@ class CacheKeeper:
         self._index = index
         self._reader = reader
         self._is_of = is_of
-        self._distrusted: set[Path] = set()
+        shared = self._shared()
+        self._distrusted = {shared} if folder.leads_out(root, shared) else set()
 
     def current(self, last: CommitRow) -> Cache:
         """Return a cache that holds everything up to a commit, or more.
@@ -107,7 +108,7 @@ class CacheKeeper:
             if found is not None and found.commit >= last.number:
                 return self._checked(Cache(place, found), last)
         refused: SqlstoreError | None = None
-        writable = [shared] if folder.is_ours(self._root) else []
+        writable = [shared] if self._may_write(shared) else []
         makers: list[Callable[[], Path]] = [partial(Path, place) for place in (*writable, *own)]
         makers.append(lambda: self._inside(folder.temporary(self._root, self._is_of.store)))
         for make in makers:
@@ -125,6 +126,9 @@ class CacheKeeper:
 
     def _shared(self) -> Path:
         return self._inside(folder.shared(self._root))
+
+    def _may_write(self, shared: Path) -> bool:
+        return folder.is_ours(self._root) and not folder.leads_out(self._root, shared)
 
     def _inside(self, place: Path) -> Path:
         return folder.of_snapshot(place, self._snapshot)
@@ -146,6 +150,8 @@ class CacheKeeper:
         found = None if place in self._distrusted else manifest.load(place)
         if found is None or (found.store, found.generation) != (self._is_of.store, generation):
             return None
+        if (place / found.edition).is_symlink():
+            return None
         if found.commit == 0:
             return found
         # A cache is extended after the index, so what is not there now is of another history: one
@@ -155,9 +161,9 @@ class CacheKeeper:
 
     def extend_shared(self) -> None:
         """Bring the cache in the store's folder up to date, if that is ours and nobody does it."""
-        if not folder.is_ours(self._root):
-            return
         place = self._shared()
+        if not self._may_write(place):
+            return
         with folder.locked(place, wait=False) as held:
             generation = records.store(self._index).generation
             found = self._usable(place, generation)

@@ -37,6 +37,8 @@ _LZ4: Final = 1
 _PARALLEL_FROM: Final = 8 * limits.KiB  # bytes of a value; smaller ones take turns for the lock
 _LZ4_RATIO: Final = 255
 _LZ4_MOST: Final = 0x7E000000  # bytes that an LZ4 block can hold
+_ZSTD_BLOCK: Final = 128 * limits.KiB  # what a block holds at most, ...
+_ZSTD_LEAST: Final = 4  # ... and the bytes that it has at least: a header, and one to repeat
 _ZSTD = pa.Codec("zstd")
 
 
@@ -64,6 +66,8 @@ def _decompress_lz4(data: Buffer, raw_length: int) -> bytes:
 
 
 def _decompress_zstd(data: Buffer, raw_length: int) -> bytes:
+    if raw_length > (len(data) // _ZSTD_LEAST + 1) * _ZSTD_BLOCK:
+        raise ValueError(f"{len(data)} bytes of zstd cannot hold {raw_length} bytes")
     raw: bytes = _ZSTD.decompress(data, decompressed_size=raw_length, asbytes=True)
     return raw
 

@@ -299,6 +299,8 @@ def remove_others(root: Path, snapshots: Collection[Snapshot]) -> None:
                 path.unlink(missing_ok=True)
     caches = folder.shared(root)
     kept = {folder.of_snapshot(caches, snapshot.commit_uuid).name for snapshot in snapshots}
+    if folder.leads_out(root, caches):
+        return
     with contextlib.suppress(OSError):
         for path in _entries(caches / folder.SNAPSHOTS_NAME):
             if path.name not in kept:

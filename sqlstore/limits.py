@@ -72,5 +72,17 @@ MAX_NAME_LENGTH: Final = 128
 MAX_SQL_VALUE_BYTES: Final = 256 * MiB
 """The largest text or blob that an SQL filter may compute or read; SQLite's own limit is a GB."""
 
+ROWS_PER_BYTE: Final = 8
+"""A segment table has at most so many rows for each of its bytes: a bool takes a bit."""
+
+MAX_LOST_RECORDS: Final = 1 << 22
+"""Of one commit that is nowhere to be found, so that only the index says how many it had."""
+
+MAX_NUMBER: Final = 2**63 - 1
+"""The largest number of a commit or a record that SQLite and Arrow can hold."""
+
+MOMENTS: Final = range(-62_135_596_800_000_000, 253_402_300_800_000_000)
+"""Microseconds since 1970, UTC, of the years 1 to 9999, which Python can show."""
+
 FORMAT_VERSION: Final = 1
 """The version of the chunk files and of the index that this library writes."""

@@ -329,10 +329,13 @@ def _insert_rows(
     batch = reader.table(name, trailer)
     match trailer.kind:
         case CommitKind.APPEND:
+            check_columns(table.columns_of(batch, schema.columns.values()), schema, trailer, name)
             columns = sql_columns(batch, schema)
             insert_append(index, schema, trailer, all_values(batch, schema), columns)
         case CommitKind.UPDATE | CommitKind.REPLACE | CommitKind.DELETE | CommitKind.COMPACT:
-            edit_records(index, schema, edits.parse(batch, trailer, name), trailer.chunk)
+            edit = edits.parse(batch, trailer, name)
+            check_columns(edit.columns, schema, trailer, name)
+            edit_records(index, schema, edit, trailer.chunk)
         case CommitKind.DICTIONARY:
             insert_dictionary(index, dictionary.parse(batch, trailer, name))
         case CommitKind.SAVE_SUBSET | CommitKind.DROP_SUBSET:
@@ -345,6 +348,14 @@ def _insert_rows(
             before, (schema, _) = schema, table.parse_schema(batch, trailer, name)
             alter.change(index, before, schema)
     return schema
+
+
+def check_columns(
+    arrays: Mapping[int, pa.Array], schema: Schema, trailer: Trailer, name: str
+) -> None:
+    """Raise if a commit has other metadata than the schema says; see `table.check_columns`."""
+    place = trailer.number, name, trailer.table_start
+    table.check_columns(arrays, schema.columns.values(), *place)
 
 
 def all_values(batch: pa.RecordBatch, schema: Schema) -> dict[int, Values]:

@@ -13,7 +13,7 @@ from sqlstore.index import subsets as index_subsets
 from sqlstore.index.engine import Index
 from sqlstore.index.records import ChunkRow, CommitRow
 from sqlstore.index.subsets import SubsetRow
-from sqlstore.log import checkpoint, subsets
+from sqlstore.log import checkpoint, subsets, table
 from sqlstore.log.chain import Link
 from sqlstore.log.checkpoint import Checkpoint, Part, Span
 from sqlstore.log.reader import ChunkReader
@@ -65,6 +65,13 @@ def create_index(
             index_subsets.insert(index, subset, ids.tolist())
         for span in last.spans:
             found = part(reader, last, span, parts_by_number)
+            link = parts_by_number[span.commit]
+            replay.check_columns(
+                table.columns_of(found.batch, is_of.schema.columns.values()),
+                is_of.schema,
+                link.trailer,
+                link.chunk,
+            )
             _insert(index, is_of.schema, found)
     return index, is_of
 

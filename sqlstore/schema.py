@@ -320,6 +320,30 @@ def _check_key(schema: Schema, key: str) -> None:
         raise SchemaError(f"a {schema.columns[key].type} column cannot be the key", column=key)
 
 
+def check_stored(fields: Sequence[Field], columns: Sequence[Column], key: str | None) -> None:
+    """Raise unless this is what a declaration can have become, also after it was changed.
+
+    The types of columns, and the encodings, are looked at where they are needed: what is not known
+    here may be known elsewhere.
+
+    Raises
+    ------
+    SchemaError
+        A name, number, compression or key cannot be.
+    """
+    _check_names([*(f.name for f in fields), *(c.name for c in columns)])
+    for given in ([f.number for f in fields], [c.number for c in columns]):
+        if len(set(given)) < len(given) or min(given, default=0) < 0:
+            raise SchemaError("two have one number, or one has a number below zero")
+    if wrong := [one.compression for one in fields if one.compression not in CHOICES]:
+        raise SchemaError(f"{wrong[0]!r} is not a compression")
+    if not fields and not columns:
+        raise SchemaError("there is neither field nor column")
+    for column in columns:
+        if column.name == key and not column.kind.can_be_key:
+            raise SchemaError(f"a {column.type} column cannot be the key", column=key)
+
+
 def is_name(name: object) -> TypeGuard[str]:
     """Return whether this is printable text without outer spaces."""
     return isinstance(name, str) and bool(name) and name == name.strip() and name.isprintable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sqlstore import limits
 from sqlstore.arrow import presence
 from sqlstore.cache import locations
 from sqlstore.edits import committing
@@ -186,16 +188,33 @@ def _told(source: Source, row: SubsetRow) -> Subset | None:
         if ids is None:
             return None
         deleted = int(is_among(ids, source.deleted).sum())
+    if row.saved_at not in limits.MOMENTS:
+        raise CorruptIndexError(
+            f"subset {row.name!r} was saved in no year; run `sqlstore rebuild {source.root}`"
+        )
     return Subset(
         row.name,
         row.records,
         deleted,
         row.sql,
-        None if row.parameters is None else json.loads(row.parameters),
+        _parameters(source, row),
         row.note,
         row.fingerprint,
         row.content,
         dt.datetime.fromtimestamp(row.saved_at / 1e6, dt.UTC),
+    )
+
+
+def _parameters(source: Source, row: SubsetRow) -> Mapping[str, Any] | None:
+    """Return what was bound to the SQL of a subset."""
+    if row.parameters is None:
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(row.parameters)
+        if isinstance(found, dict):
+            return found
+    raise CorruptIndexError(
+        f"the parameters of subset {row.name!r} are no JSON; run `sqlstore rebuild {source.root}`"
     )
 
 

@@ -21,9 +21,10 @@ from sqlstore import Column, compression, encodings, limits
 from sqlstore.columns import column_type
 from sqlstore.index.engine import APPLICATION_ID
 from sqlstore.log import segment, snapshots, subsets
+from sqlstore.log.ipc import VALUE_TYPE
 from sqlstore.log.lock import Pending, WriterLock
 from sqlstore.log.segment import CommitKind, Header, Trailer
-from sqlstore.log.table import RECORD, VALUE_TYPE, build_schema
+from sqlstore.log.table import RECORD, build_schema
 from tests import independent_reader
 from tests.format_page import (
     COLUMNS,

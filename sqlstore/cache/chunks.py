@@ -19,6 +19,8 @@ from sqlstore.log import files
 _ROW: Final = struct.Struct("<QI16sI")
 _DIGITS: Final = 56  # the highest byte says how many digits the number is written with
 _FILE: Final = "chunks.bin"
+_MOST: Final = 1 << 20
+"""Chunks of a store: as many of the default size would hold 512 TiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class ChunkFiles:
     def __init__(self, folder: Path, count: int) -> None:
         self._folder = folder
         try:
-            self._rows = files.contents(folder / _FILE) if count else b""
+            path, most = folder / _FILE, _MOST * _ROW.size
+            self._rows = files.contents(path, most) if count else b""
         except StorageError as error:
             raise CorruptCacheError(f"{folder} does not know the chunks") from error
         if len(self._rows) < count * _ROW.size:

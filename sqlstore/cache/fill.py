@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import uuid
@@ -19,7 +20,14 @@ from sqlstore.cache import chunks, locations, manifest, metadata, removed
 from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.folder import remove_others
 from sqlstore.cache.manifest import Manifest
-from sqlstore.cache.segments import Place, dictionaries_of, edit_of, part_of, table_of
+from sqlstore.cache.segments import (
+    Place,
+    dictionaries_of,
+    edit_of,
+    part_of,
+    table_of,
+    trailer_of,
+)
 from sqlstore.errors import CorruptChunkError, CorruptIndexError
 from sqlstore.log import files, table
 from sqlstore.log.checkpoint import Checkpoint, Part
@@ -42,10 +50,19 @@ class _Read:
 
     @property
     def size(self) -> int:
-        batch = self.batch.nbytes if self.batch is not None else 0
+        lost = locations.ROW_SIZE * self.place.records  # of each field, in turn
+        batch = self.batch.nbytes if self.batch is not None else lost
         edit = self.edit.ids.nbytes if self.edit is not None else 0
         columns = self.edit.columns.values() if self.edit is not None else ()
         return int(batch) + edit + sum(int(array.nbytes) for array in columns)
+
+    def check(self, schema: Schema) -> None:
+        """Raise if its metadata is not what the schema says."""
+        columns = schema.columns.values()
+        arrays = table.columns_of(self.batch, columns) if self.batch is not None else {}
+        if self.edit is not None:
+            arrays = dict(self.edit.columns)
+        table.check_columns(arrays, columns, self.place.number, self.place.name, self.place.trailer)
 
     @property
     def is_lost(self) -> bool:
@@ -124,7 +141,7 @@ def extend(
     StorageError
         The cache cannot be written.
     """
-    for group in _groups(_read(have, reader, check_lost, places)):
+    for group in _groups(_read(have, schema, reader, check_lost, places)):
         have = _written(folder / have.edition, have, schema, group)
         manifest.save(folder, have)
     remove_others(folder, have)
@@ -161,6 +178,10 @@ def restored(
         except CorruptChunkError:
             check_lost(place)
             lost.append(dataclasses.replace(place, first_record=span.first, records=len(ids)))
+        if part is not None:
+            arrays = table.columns_of(part.batch, schema.columns.values())
+            of_place = place.number, place.name, place.trailer
+            table.check_columns(arrays, schema.columns.values(), *of_place)
         for field in schema.fields.values():
             path = edition / have.locations_of(field.number)
             locations.write(path, span.first, _rows_of_part(part, ids, field.number))
@@ -206,6 +227,7 @@ def _spread(part: Part, ids: Ids, columns: Sequence[Column]) -> pa.RecordBatch:
 
 def _read(
     have: Manifest,
+    schema: Schema,
     reader: ChunkReader,
     check_lost: Callable[[Place], None],
     places: Iterable[Place],
@@ -221,16 +243,28 @@ def _read(
             )
         if not files.CHUNK_NAME.fullmatch(place.name):
             raise CorruptIndexError(
-                f"the index calls a chunk {place.name!r}; run `sqlstore rebuild`"
+                f"the index calls a chunk {place.name!r:.100}; run `sqlstore rebuild`"
             )
         number, record = place.number, record + place.records
         try:
             found = table_of(reader, place), dictionaries_of(reader, place), edit_of(reader, place)
-            yield _Read(place, *found)
         except CorruptChunkError:
             check_lost(place)
             # Other records can be read all the same; these say so when asked for.
+            if place.records > limits.MAX_LOST_RECORDS and not _has_trailer(reader, place):
+                raise
             yield _Read(place)
+            continue
+        read = _Read(place, *found)
+        read.check(schema)
+        yield read
+
+
+def _has_trailer(reader: ChunkReader, place: Place) -> bool:
+    """Return whether the log has the commit, and so as many bytes as its records need."""
+    with contextlib.suppress(CorruptChunkError):
+        return trailer_of(reader, place).records == place.records
+    return False
 
 
 def _groups(commits: Iterable[_Read]) -> Iterator[list[_Read]]:

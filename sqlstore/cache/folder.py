@@ -19,7 +19,7 @@ from typing import Final
 from sqlstore import limits
 from sqlstore.cache.manifest import EDITION, Manifest
 from sqlstore.errors import StorageError
-from sqlstore.log import files
+from sqlstore.log import carriers, files
 
 CACHE_NAME: Final = "cache"
 SNAPSHOTS_NAME: Final = "snapshots"
@@ -42,6 +42,15 @@ def of_snapshot(cache: Path, commit: uuid.UUID | None) -> Path:
     Named by that, because a name may be given to another snapshot; without one, that of the store.
     """
     return cache if commit is None else cache / SNAPSHOTS_NAME / str(commit)
+
+
+def leads_out(root: Path, place: Path) -> bool:
+    """Return whether there is a link on the way from a store to a place in it.
+
+    Who made the store may have put it there; what is written below it would be written elsewhere.
+    """
+    inside = place.relative_to(root).parts
+    return any(root.joinpath(*inside[:n]).is_symlink() for n in range(1, len(inside) + 1))
 
 
 def is_ours(root: Path) -> bool:
@@ -103,7 +112,7 @@ def _mark_in_use(folder: Path) -> None:
     """Hold a lock in a temporary folder for as long as this process runs."""
     path = folder / f"{_IN_USE}.new"
     descriptor = files.open_or_create(path)
-    files.carries_lock(descriptor)
+    carriers.carries_lock(descriptor)
     files.try_lock(descriptor, path)
     with files.storage_errors("rename", path):
         path.rename(folder / _IN_USE)
@@ -139,7 +148,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
     descriptor = files.open_or_create(path)
-    files.carries_lock(descriptor)
+    carriers.carries_lock(descriptor)
     try:
         if wait:
             files.lock(descriptor, path, limits.LOCK_SECONDS)
@@ -147,7 +156,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
         else:
             yield files.try_lock(descriptor, path)
     finally:
-        files.close_carrier(descriptor)
+        carriers.close_carrier(descriptor)
 
 
 def remove_others(folder: Path, manifest: Manifest) -> None:
@@ -162,6 +171,8 @@ def remove_others(folder: Path, manifest: Manifest) -> None:
     named |= {manifest.locations_of(field) for field in fields}
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
+            if entry.is_symlink():
+                continue  # it may lead anywhere
             if EDITION.fullmatch(entry.name) and entry.name != manifest.edition:
                 shutil.rmtree(entry, ignore_errors=True)
             elif _HALF_WRITTEN.fullmatch(entry.name):

@@ -41,6 +41,8 @@ def share(folder: Path, ids: Ids) -> tuple[str, int]:
         with contextlib.suppress(OSError):  # somebody else's; it is his to keep
             os.utime(path)
     else:
+        if path.parent.is_symlink():
+            raise StorageError(f"{path.parent} is a link; sqlstore follows none inside a store")
         with files.storage_errors("create", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)

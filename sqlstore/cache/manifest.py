@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sqlstore import limits
 from sqlstore.cache.locations import file_name
 from sqlstore.cache.segments import Place
 from sqlstore.errors import StorageError
@@ -27,6 +28,7 @@ LAYOUT: Final = 2
 """Of all files of the cache; a manifest of another layout is no manifest."""
 
 _FILE: Final = "manifest.json"
+_MOST_BYTES: Final = 64 * limits.MiB
 EDITION: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -128,12 +130,12 @@ class Manifest:
 def load(folder: Path) -> Manifest | None:
     """Return the manifest of a cache folder, or None if there is none that can be used."""
     try:
-        data = files.contents(folder / _FILE)
+        data = files.contents(folder / _FILE, _MOST_BYTES)
         text, _, crc = data.partition(b"\n")
         if int(crc, 16) != zlib.crc32(text):
             return None
         return _parsed(json.loads(text))
-    except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+    except (StorageError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -146,7 +148,10 @@ def _parsed(found: dict[str, Any]) -> Manifest | None:
     deleted = found["deleted"] or ()
     lists = *found["parts"], *found["dictionaries"], *found["replaced"]
     numbers = itertools.chain(counts, deleted, *lists)
-    if not all(map(_is_count, numbers)):
+    places_of_lost = [(*place[:5], place[6]) for place in found["lost"]]
+    are_names = all(files.CHUNK_NAME.fullmatch(place[5]) for place in found["lost"])
+    numbers = itertools.chain(numbers, *places_of_lost)
+    if not are_names or not all(map(_is_count, numbers)):
         return None
     found["deleted"] = Deleted(*deleted) if deleted else None
     found["parts"] = tuple(Part(*part) for part in found["parts"])

@@ -21,7 +21,7 @@ from sqlstore import limits
 from sqlstore.arrow import int64_array
 from sqlstore.cache.manifest import Part
 from sqlstore.errors import CorruptCacheError, CorruptChunkError, RecordNotFoundError, StorageError
-from sqlstore.log import files, table
+from sqlstore.log import files, ipc, table
 from sqlstore.log.edits import Edited
 from sqlstore.positions import as_array, is_ascending
 from sqlstore.schema import Column
@@ -153,6 +153,8 @@ class Mirror:
         array = self._columns.get((number, column.number))
         if array is None:
             array = table.parse_column(self._batch(number), column)
+            if array.type != column.kind.arrow:
+                raise CorruptCacheError(f"{self._parts[number].file} has another {column.name!r}")
             self._columns[number, column.number] = array
         return array
 
@@ -189,7 +191,7 @@ def load(folder: Path, part: Part) -> pa.RecordBatch:
         buffer = files.mapped(folder / part.file)
         if buffer.size != part.size or zlib.crc32(buffer) != part.crc:
             raise CorruptCacheError(f"{part.file} in {folder} is not what was written")
-        batch = table.parse(buffer, part.file, 0)
+        batch = ipc.parse(buffer, part.file, 0)
     except (StorageError, CorruptChunkError) as error:
         raise CorruptCacheError(f"{part.file} in {folder} cannot be read: {error}") from error
     if batch.num_rows != part.records:

@@ -47,4 +47,7 @@ def load(folder: Path, deleted: Deleted | None) -> Ids:
         raise CorruptCacheError(f"{folder} lacks the deleted records") from error
     if len(data) != 8 * deleted.records or zlib.crc32(data) != deleted.crc:
         raise CorruptCacheError(f"{deleted.file} in {folder} is not what was written")
-    return np.frombuffer(data, "<i8")
+    ids: Ids = np.frombuffer(data, "<i8")
+    if len(ids) and (ids[0] < 0 or np.any(ids[1:] <= ids[:-1])):
+        raise CorruptCacheError(f"{deleted.file} in {folder} holds what are no ids")
+    return ids

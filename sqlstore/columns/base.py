@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlstore.errors import DecodeError
 from sqlstore.types import SqlValue
 
 
@@ -101,7 +102,10 @@ class ColumnType(ABC):
 
     def to_python(self, array: pa.Array) -> list[object]:
         """Return each value of an array of the declared type as Python's own kind of value."""
-        values: list[object] = array.to_pylist()
+        try:
+            values: list[object] = array.to_pylist()
+        except (ValueError, OverflowError) as error:  # in no commit, but perhaps in a cache
+            raise DecodeError(f"a {self.name} column holds what is none: {error}") from error
         return values
 
     def __repr__(self) -> str:

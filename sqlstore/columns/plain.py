@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlstore.columns.base import ColumnType, is_bytes, is_text, shown, to_list
+from sqlstore.errors import DecodeError
 from sqlstore.json_text import json_text
 from sqlstore.types import SqlValue
 
@@ -189,7 +190,10 @@ class Json(String):
             _check_json(text)
 
     def to_python(self, array: pa.Array) -> list[object]:
-        return [None if text is None else json.loads(text) for text in array.to_pylist()]
+        try:
+            return [None if text is None else json.loads(text) for text in array.to_pylist()]
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"a json column holds text that is not JSON: {error}") from error
 
 
 class Binary(ColumnType):

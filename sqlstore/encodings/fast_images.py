@@ -60,7 +60,7 @@ def decode(data: Buffer, kind: str) -> np.ndarray[Any, Any] | None:
         if not is_plain(data):
             return None
         pixels: np.ndarray[Any, Any] = read(data)
-    except (RuntimeError, ValueError, struct.error, IndexError):
+    except (RuntimeError, ValueError, struct.error, IndexError, MemoryError):
         return None  # Pillow says what is wrong
     return pixels
 

@@ -25,6 +25,7 @@ _UNREADABLE: Final = (
     ValueError,
     KeyError,
     OverflowError,
+    MemoryError,
     RecursionError,
 )
 

@@ -8,8 +8,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from sqlstore.index import records, versions
+from sqlstore.index.declared import RECORD_LOCATIONS
 from sqlstore.index.engine import Index
-from sqlstore.index.tables import METADATA, RECORD_LOCATIONS, records_table
+from sqlstore.index.tables import METADATA, records_table
 from sqlstore.schema import Schema
 
 

@@ -32,6 +32,8 @@ from sqlstore.errors import (
 )
 from sqlstore.forks import HeldInForks, detach
 from sqlstore.index import wal
+from sqlstore.index.declared import refuse_strange
+from sqlstore.index.planted import refuse_planted
 from sqlstore.types import SqlValue
 
 INDEX_NAME: Final = "index.sqlite"
@@ -145,6 +147,7 @@ class Index:
                 f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed"
             )
         mode = "rwc" if self._create else "rw" if self.write else "ro"
+        refuse_planted(self.path, self.root)
         if not self._create and not self.path.is_file():
             raise CorruptIndexError(f"{self.path} is missing; run `sqlstore rebuild {self.root}`")
         with self.errors():
@@ -163,7 +166,7 @@ class Index:
                 if self.write:
                     wal.end(connection, self.path)
                     _set(connection, *_WRITE_SETTINGS)
-                self._check_application(connection)
+                self._check_kind(connection)
         except BaseException:
             connection.close()
             raise
@@ -173,13 +176,15 @@ class Index:
         """Return whether another tool has put the file into WAL mode."""
         return self.reading(wal.is_on)
 
-    def _check_application(self, connection: sqlite3.Connection) -> None:
+    def _check_kind(self, connection: sqlite3.Connection) -> None:
+        """Raise unless it is the index of a store, and nothing in it runs SQL of other people."""
         if self._create:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             return
         (found,) = connection.execute("PRAGMA application_id").fetchone()
         if found != APPLICATION_ID:
             raise NotAStoreError(f"{self.path} is not the index of a store")
+        refuse_strange(connection, self.path)
 
     def _file_identity(self) -> tuple[int, int]:
         status = self.path.stat()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlstore.errors import CorruptIndexError
 from sqlstore.index.engine import Index, Rows
 from sqlstore.index.row import Row
-from sqlstore.schema import Column, Field, Schema
+from sqlstore.schema import Column, Field, Schema, check_stored
 from sqlstore.types import SqlValue
 
 
@@ -173,12 +173,15 @@ def schema(index: Index) -> Schema:
         }
         for column in columns.values():
             _ = column.kind
+        key = next((row[0] for row in column_rows if row[-1]), None)
+        check_stored(list(fields.values()), list(columns.values()), key)
     except (TypeError, ValueError) as error:
         raise CorruptIndexError(
             f"{index.path} holds a schema that makes no sense: {error}"
         ) from error
-    key = next((row[0] for row in column_rows if row[-1]), None)
-    return Schema(fields, columns, key, version)
+    # At least: the index does not say which columns there were that were dropped since.
+    next_column = max((column.number + 1 for column in columns.values()), default=0)
+    return Schema(fields, columns, key, version, next_column)
 
 
 def chunks(index: Index) -> list[ChunkRow]:
@@ -358,7 +361,7 @@ def parsed_uuid(text: str, path: object) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except (ValueError, AttributeError, TypeError) as error:
-        raise CorruptIndexError(f"{path} holds {text!r} where a uuid should be") from error
+        raise CorruptIndexError(f"{path} holds {text!r:.100} where a uuid should be") from error
 
 
 def _marks(values: Collection[object]) -> str:

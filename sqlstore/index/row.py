@@ -24,6 +24,6 @@ class Row:
             value = getattr(self, field.name)
             if not isinstance(value, _KINDS[str(field.type)]):
                 raise CorruptIndexError(
-                    f"index.sqlite has {value!r} as {field.name} in {type(self).__name__}; "
+                    f"index.sqlite has {value!r:.100} as {field.name} in {type(self).__name__}; "
                     "run `sqlstore rebuild`"
                 )

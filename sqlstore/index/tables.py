@@ -164,17 +164,6 @@ Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 
-# CROSS JOIN makes SQLite begin with the few fields, and find a record by the key of `blobs`.
-RECORD_LOCATIONS: Final = """
-CREATE VIEW record_locations AS
-SELECT b.record AS record, f.name AS field, 'chunks/' || c.name AS file, b.offset AS offset,
-       b.length AS length, b.raw_length AS raw_length,
-       CASE b.compression WHEN 0 THEN 'none' WHEN 1 THEN 'lz4' WHEN 2 THEN 'zstd' WHEN 3 THEN 'gzip'
-       ELSE iif(b.compression > 63, 'dictionary ' || (b.compression - 64), NULL) END AS compression,
-       b.items AS items, b.checksum AS checksum
-FROM fields AS f CROSS JOIN blobs AS b ON b.field = f.number JOIN chunks AS c ON c.chunk = b.chunk
-"""
-
 
 class _Declared(TypeDecorator[Any]):
     """A declared column type for SQLAlchemy: converts what a column is compared with."""

@@ -59,17 +59,18 @@ def check(index: Index) -> None:
         readable = KNOWN_REVISIONS.index(found) >= KNOWN_REVISIONS.index(OLDEST_READABLE)
         if index.write or not readable:
             raise MigrationRequiredError(
-                f"{folder} was written by an older sqlstore (revision {found}); "
+                f"{folder} was written by an older sqlstore (revision {found:.40}); "
                 f"run `sqlstore migrate {folder}`"
             )
         return
     (min_reader,) = index.row("SELECT min_reader FROM store") or (FORMAT_VERSION + 1,)
     if index.write or min_reader > FORMAT_VERSION:
         raise StoreTooNewError(
-            f"{folder} was written by a newer sqlstore (revision {found}); update sqlstore"
+            f"{folder} was written by a newer sqlstore (revision {found:.40}); update sqlstore"
         )
     warnings.warn(
-        f"{folder} was written by a newer sqlstore (revision {found}); it can be read, not written",
+        f"{folder} was written by a newer sqlstore (revision {found:.40}); it can be read, "
+        "not written",
         UserWarning,
         stacklevel=_frames_of_ours(),
     )

@@ -19,6 +19,7 @@ from sqlstore.types import StrPath
 from sqlstore.view import View
 
 _AT_ONCE = 1024
+_LONGEST_NAME = 255  # bytes, of nearly every file system
 
 
 def export_folder(view: View, folder: StrPath, *, overwrite: bool = False) -> Exported:
@@ -103,6 +104,8 @@ def _check_path(path: str | None) -> None:
     parts = path.split("/") if path else [""]
     if any(part in ("", ".", "..") for part in parts) or "\0" in str(path):
         raise SchemaError(f"the path {path!r} leads out of the folder, or is none of a file")
+    if longest := [part for part in parts if len(os.fsencode(part)) > _LONGEST_NAME]:
+        raise SchemaError(f"{longest[0][:20]!r}... in a path is longer than file names can be")
 
 
 def _make_folders(folder: Path, root: Path, made: set[Path]) -> None:

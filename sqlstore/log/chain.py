@@ -157,6 +157,14 @@ def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[
                 chunk=link.chunk,
                 offset=link.trailer.table_end,
             )
+        before = ordered[-1].trailer if ordered else None
+        if before is not None and before.first_record + before.records != link.trailer.first_record:
+            raise CorruptStoreError(
+                f"commit {number} begins at record {link.trailer.first_record}, the one before "
+                f"ends at {before.first_record + before.records}",
+                chunk=link.chunk,
+                offset=link.trailer.table_end,
+            )
         ordered.append(link)
         commit = link.trailer.commit
     return ordered, list(by_previous.values())

@@ -20,17 +20,21 @@ from numpy.typing import NDArray
 
 from sqlstore.arrow import int64_array, unsigned
 from sqlstore.errors import CorruptChunkError
-from sqlstore.log import files, table
+from sqlstore.log import files, ipc, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
+from sqlstore.log.ipc import VALUE_TYPE
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind, Trailer
-from sqlstore.log.table import RECORD, SETTINGS, VALUE_TYPE, Values, misfit, parse_ids, stream
+from sqlstore.log.table import RECORD, SETTINGS, Values, misfit, parse_ids, stream
 from sqlstore.types import Buffer, Ids
 
 _CHUNK: Final = pa.field("chunk", pa.uint32(), nullable=False)
 _PLACED_TYPE: Final = pa.struct([*VALUE_TYPE, _CHUNK])
 _UUID: Final = pa.binary(16)
+_SENSELESS: Final = (
+    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 def _rows(*columns: tuple[str, pa.DataType]) -> pa.Schema:
@@ -250,7 +254,7 @@ class Checkpoint:
             self.as_of = int(said["as_of"])
             self.commit = uuid.UUID(hex=said["commit"])
             self.spans = [Span(*map(int, span)) for span in said["parts"]]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except _SENSELESS as error:
             raise self._misfit() from error
         if trailer.kind != CommitKind.CHECKPOINT or batch.schema != _PIECES or _has_gaps(batch):
             raise self._misfit()
@@ -318,7 +322,7 @@ class Checkpoint:
         for piece in self._pieces:
             if piece["kind"] == kind:
                 data = self._content(piece)
-                yield piece["number"], table.parse(data, self.name, piece["offset"])
+                yield piece["number"], ipc.parse(data, self.name, piece["offset"])
 
     def _content(self, piece: Mapping[str, Any]) -> bytes:
         data = self._reader.read(self.name, piece["offset"], piece["length"])

@@ -36,12 +36,12 @@ from sqlstore.errors import (
 from sqlstore.types import Buffer
 
 CHUNKS_FOLDER: Final = "chunks"
-CHUNK_NAME: Final = re.compile(r"\d{6,10}-[0-9a-f]{8}\.chunk")
+CHUNK_NAME: Final = re.compile(r"[0-9]{6,10}-[0-9a-f]{8}\.chunk")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.01
-_MOST_CONTENTS: Final = 1 << 30
+_UNCHECKED: Final = 1 << 20  # bytes that are asked for without a look at the size of the file
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS
 
 
@@ -71,6 +71,11 @@ def check_has_chunks(root: Path) -> None:
     """Raise unless a folder looks like a store."""
     if not root.exists():
         raise StoreNotFoundError(f"there is no store at {root}")
+    if (root / CHUNKS_FOLDER).is_symlink():
+        raise NotAStoreError(
+            f"{root / CHUNKS_FOLDER} is a link; sqlstore follows none inside a store: link to the "
+            "whole store, or mount what it leads to there"
+        )
     if not (root / CHUNKS_FOLDER).is_dir():
         is_part = root.is_file() or root.name == CHUNKS_FOLDER
         inside = is_part and (root.parent / CHUNKS_FOLDER).is_dir()
@@ -81,7 +86,7 @@ def check_has_chunks(root: Path) -> None:
 def chunk_path(root: Path, name: str) -> Path:
     """Return where a chunk lies; a name that is not a chunk's is refused."""
     if not CHUNK_NAME.fullmatch(name):
-        raise MissingChunkError(f"{name!r} is not the name of a chunk")
+        raise MissingChunkError(f"{name!r:.100} is not the name of a chunk")
     return root / CHUNKS_FOLDER / name
 
 
@@ -127,8 +132,7 @@ def create_exclusively(path: Path) -> int:
 
 def open_to_append(path: Path) -> int:
     """Open an existing file for reading and writing and return its descriptor."""
-    with storage_errors("open", path):
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return _open_file(path, os.O_RDWR)
 
 
 def open_to_read(path: Path) -> int:
@@ -168,6 +172,12 @@ def read_exactly(descriptor: int, offset: int, length: int, name: str) -> bytes:
         The file ends before them.
     """
     try:
+        if length > _UNCHECKED and size_of(descriptor) < offset + length:
+            raise TruncatedChunkError(  # before memory is reserved for it
+                f"the file ends at byte {size_of(descriptor)}, {length} bytes were expected",
+                chunk=name,
+                offset=offset,
+            )
         data = os.pread(descriptor, length, offset)
         while len(data) < length:
             more = os.pread(descriptor, length - len(data), offset + len(data))
@@ -222,12 +232,12 @@ def mapped(path: Path) -> pa.Buffer:
         return file.read_buffer()
 
 
-def contents(path: Path) -> bytes:
-    """Return all bytes of a file that is not large."""
+def contents(path: Path, most: int) -> bytes:
+    """Return all bytes of a file, which has at most so many."""
     descriptor = _open_regular(path)
     try:
         size = size_of(descriptor)
-        if size > _MOST_CONTENTS:
+        if size > most:
             raise StorageError(f"{path} has {size} bytes, which makes no sense")
         return read_exactly(descriptor, 0, size, path.name)
     finally:
@@ -236,8 +246,20 @@ def contents(path: Path) -> bytes:
 
 def _open_regular(path: Path) -> int:
     """Open a file for reading that must be one: no link, and nothing that can be waited for."""
+    return _open_file(path, os.O_RDONLY)
+
+
+def _open_file(path: Path, flags: int) -> int:
     with storage_errors("open", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            safely = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags | safely, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            refusal = StorageError(f"{path} is a link; sqlstore follows none inside a store")
+            refusal.errno = error.errno
+            raise refusal from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise StorageError(f"{path} is no file")
@@ -275,8 +297,7 @@ def remove_left_over(path: Path) -> None:
 
 def open_or_create(path: Path) -> int:
     """Open a file for reading and writing, made if there is none, and return its descriptor."""
-    with storage_errors("open", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    return _open_file(path, os.O_RDWR | os.O_CREAT)
 
 
 def write_at(descriptor: int, offset: int, buffers: Iterable[Buffer], path: Path) -> int:
@@ -373,28 +394,3 @@ def unlock(descriptor: int, path: Path) -> None:
     """Give up the `flock` of an open file."""
     with storage_errors("unlock", path):
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-# A `flock` belongs to the open file, which a forked child shares: the child of a writer that died
-# would hold its locks for ever. So a child closes every descriptor that may carry a lock.
-_lock_carriers: set[int] = set()
-
-
-def carries_lock(descriptor: int) -> None:
-    """Say that a descriptor may carry a lock and must be closed in forked children."""
-    _lock_carriers.add(descriptor)
-
-
-def close_carrier(descriptor: int) -> None:
-    """Close a descriptor that may carry a lock."""
-    _lock_carriers.discard(descriptor)
-    os.close(descriptor)
-
-
-def _close_carriers_in_child() -> None:
-    for descriptor in _lock_carriers:
-        os.close(descriptor)
-    _lock_carriers.clear()
-
-
-os.register_at_fork(after_in_child=_close_carriers_in_child)

@@ -20,7 +20,7 @@ from typing import Final
 from sqlstore import limits
 from sqlstore.errors import ReadOnlyError, StorageError
 from sqlstore.interrupts import deferred_interrupts
-from sqlstore.log import files
+from sqlstore.log import carriers, files
 
 LOCK_NAME: Final = "writer.lock"
 _TEXT_SIZE: Final = 512
@@ -49,7 +49,7 @@ class LockText:
 def text_of(root: Path) -> LockText:
     """Return what the lock file of a store says, without taking the lock."""
     try:
-        return _parsed(files.contents(root / LOCK_NAME))
+        return _parsed(files.contents(root / LOCK_NAME, _TEXT_SIZE))
     except StorageError:  # copied without it, or not readable: it says nothing
         return LockText(None, 0)
 
@@ -62,7 +62,7 @@ def _parsed(data: bytes) -> LockText:
         if named is None:
             return LockText(None, last)
         pending = Pending(str(named["chunk"]), int(named["offset"]), int(named["commit"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return LockText(None, 0)
     known = files.CHUNK_NAME.fullmatch(pending.chunk) is not None
     return LockText(pending if known else None, last)
@@ -80,15 +80,13 @@ class WriterLock:
     def __init__(self, root: Path) -> None:
         self._path = root / LOCK_NAME
         try:
-            with files.storage_errors("open", self._path):
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o666)
+            self._descriptor = files.open_or_create(self._path)
         except StorageError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise ReadOnlyError(f"{root} cannot be written by this process") from error
             raise
         self._failure: StorageError | None = None
-        files.carries_lock(self._descriptor)
+        carriers.carries_lock(self._descriptor)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -149,5 +147,5 @@ class WriterLock:
     def close(self) -> None:
         """Close the file; a lock that is held ends."""
         if self._descriptor >= 0:
-            files.close_carrier(self._descriptor)
+            carriers.close_carrier(self._descriptor)
             self._descriptor = -1

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sqlstore import limits
 from sqlstore.errors import CorruptChunkError, StoreClosedError
 from sqlstore.forks import ToldOfForks
-from sqlstore.log import files, table
+from sqlstore.log import files, ipc
 from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Header, Trailer, span
 
 
@@ -93,12 +93,21 @@ class ChunkReader:
             self._give_back(name, descriptor)
 
     def size(self, name: str) -> int:
-        """Return the size of a chunk file in bytes."""
+        """Return the size of a chunk file in bytes.
+
+        Raises
+        ------
+        CorruptChunkError
+            It is larger than any chunk.
+        """
         descriptor = self._lend(name)
         try:
-            return files.size_of(descriptor)
+            size = files.size_of(descriptor)
         finally:
             self._give_back(name, descriptor)
+        if size > limits.MAX_CHUNK_BYTES:
+            raise CorruptChunkError(f"the file has {size} bytes", chunk=name, offset=0)
+        return size
 
     def header(self, name: str) -> Header:
         """Return the header of a chunk, read once."""
@@ -135,7 +144,7 @@ class ChunkReader:
                 chunk=name,
                 offset=start,
             )
-        batch = table.parse(data, name, start)
+        batch = ipc.parse(data, name, start)
         if trailer.kind == CommitKind.APPEND and batch.num_rows != trailer.records:
             raise CorruptChunkError(
                 f"the segment table of commit {trailer.number} has {batch.num_rows} rows for "

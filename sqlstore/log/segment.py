@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlstore.errors import CorruptChunkError, StoreTooNewError
-from sqlstore.limits import FORMAT_VERSION
+from sqlstore.limits import FORMAT_VERSION, MAX_NUMBER, MOMENTS, ROWS_PER_BYTE
 
 ALIGNMENT: Final = 64
 NO_COMMIT: Final = uuid.UUID(int=0)
@@ -204,11 +204,15 @@ class Trailer:
         return trailer if trailer.table_end == offset and trailer.is_sound() else None
 
     def is_sound(self) -> bool:
-        """Return whether the offsets follow each other as they must."""
+        """Return whether the offsets follow each other as they must, and the numbers can be."""
         return (
             HEADER_SIZE <= self.bodies_start <= self.bodies_end
             and self.table_start == align(self.bodies_end)
             and self.table_start <= self.table_end
+            and self.records <= ROWS_PER_BYTE * (self.table_end - self.table_start)
+            and self.chunk < self.number <= MAX_NUMBER
+            and 0 <= self.first_record <= MAX_NUMBER - self.records
+            and self.committed_at in MOMENTS
         )
 
 

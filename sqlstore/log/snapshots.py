@@ -38,6 +38,10 @@ def build(titled: Titled) -> pa.Buffer:
     return stream(pa.RecordBatch.from_arrays([], schema=schema))
 
 
+def _are_texts(said: dict[str, object]) -> bool:
+    return isinstance(said["name"], str) and isinstance(said["note"], str | None)
+
+
 def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Titled:
     """Return what such a table says of the snapshot.
 
@@ -53,8 +57,8 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> Titled:
     """
     try:
         said = json.loads((batch.schema.metadata or {})[SETTINGS])
-        titled = Titled(str(said["name"]), said["note"])
-    except (ValueError, TypeError, KeyError):
+        titled = Titled(said["name"], said["note"]) if _are_texts(said) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         titled = None
     if titled is None or batch.num_columns or trailer.records:
         raise misfit(trailer, name, "is about no snapshot")

@@ -79,6 +79,7 @@ def parse(batch: pa.RecordBatch, trailer: Trailer, name: str) -> tuple[Described
 def _described(text: bytes) -> Described | None:
     try:
         said: dict[str, Any] = json.loads(text)
-        return Described(**said)
-    except (ValueError, TypeError):
+        are_texts = all(isinstance(one, str | None) for one in said.values())
+        return Described(**said) if are_texts and isinstance(said["name"], str) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

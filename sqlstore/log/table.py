@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,27 +18,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sqlstore import limits
 from sqlstore.arrow import presence, unsigned
 from sqlstore.errors import CorruptChunkError
+from sqlstore.log.ipc import VALUE_TYPE
 from sqlstore.log.segment import Trailer
-from sqlstore.schema import Column, Field, Schema
+from sqlstore.schema import Column, Field, Schema, check_stored
 from sqlstore.types import Ids
 
 SETTINGS: Final = b"sqlstore"
 RECORD: Final = pa.field("record", pa.int64(), nullable=False)
 """The first column of a table that is about records that were there before."""
 
-VALUE_TYPE: Final = pa.struct(
-    [
-        pa.field("offset", pa.uint32(), nullable=False),
-        pa.field("length", pa.uint32(), nullable=False),
-        pa.field("raw_length", pa.uint32(), nullable=False),
-        pa.field("items", pa.uint32(), nullable=False),
-        pa.field("crc", pa.uint32(), nullable=False),
-        pa.field("compression", pa.uint8(), nullable=False),
-    ]
-)
-_SCHEMA_ROWS: Final = pa.schema(
+_MOST_COLUMNS: Final = 2**31 - 1  # ever: their numbers are int32, and never reused
+SCHEMA_ROWS: Final = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
         pa.field("number", pa.int32(), nullable=False),
@@ -137,9 +130,9 @@ def build_schema(schema: Schema, settings: Mapping[str, object]) -> pa.Buffer:
         for c in schema.columns.values()
     ]
     arrays = [
-        pa.array([row[i] for row in rows], type=field.type) for i, field in enumerate(_SCHEMA_ROWS)
+        pa.array([row[i] for row in rows], type=field.type) for i, field in enumerate(SCHEMA_ROWS)
     ]
-    described = _SCHEMA_ROWS.with_metadata({SETTINGS: json.dumps(settings)})
+    described = SCHEMA_ROWS.with_metadata({SETTINGS: json.dumps(settings)})
     return stream(pa.record_batch(arrays, schema=described))
 
 
@@ -149,34 +142,6 @@ def stream(batch: pa.RecordBatch) -> pa.Buffer:
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
-
-
-def parse(data: bytes | pa.Buffer, name: str, offset: int) -> pa.RecordBatch:
-    """Return the single record batch of a segment table.
-
-    Raises
-    ------
-    CorruptChunkError
-        The bytes are not such a stream.
-    """
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
-            batches = list(stream)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise CorruptChunkError(
-            f"not a segment table: {error}", chunk=name, offset=offset
-        ) from error
-    if len(batches) != 1:
-        raise CorruptChunkError(
-            "not one record batch in a segment table", chunk=name, offset=offset
-        )
-    try:
-        batches[0].validate(full=True)  # Arrow would read anywhere in memory that offsets say
-    except pa.ArrowInvalid as error:
-        raise CorruptChunkError(
-            f"a segment table that Arrow refuses: {error}", chunk=name, offset=offset
-        ) from error
-    return batches[0]
 
 
 def parse_schema(
@@ -189,24 +154,51 @@ def parse_schema(
     name
         The chunk, for the message of an error.
     """
-    fields: dict[str, Field] = {}
-    columns: dict[str, Column] = {}
-    key = None
-    if batch.schema != _SCHEMA_ROWS:
+    if batch.schema != SCHEMA_ROWS:
         raise not_a_schema(trailer, name)
+    try:
+        settings = _settings((batch.schema.metadata or {})[SETTINGS])
+        schema = _schema(batch, trailer, settings)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise misfit(trailer, name, f"holds a schema that makes no sense: {error}") from error
+    for column in schema.columns.values():
+        _ = column.kind  # of a zone, perhaps, that this machine does not know
+    return schema, settings
+
+
+def _settings(text: bytes) -> dict[str, Any]:
+    settings = json.loads(text)
+    if not isinstance(settings, dict):
+        raise TypeError("its settings are no object")
+    size, created_at = int(settings["chunk_size"]), int(settings.get("created_at", 0))
+    if not 0 < size <= limits.MAX_CHUNK_SIZE or created_at not in limits.MOMENTS:
+        raise ValueError(f"chunks of {size} bytes, created at {created_at}")
+    if not isinstance(settings["library_version"], str):
+        raise TypeError("the version of the library is no text")
+    return settings
+
+
+def _schema(batch: pa.RecordBatch, trailer: Trailer, settings: Mapping[str, Any]) -> Schema:
+    fields: list[Field] = []
+    columns: list[Column] = []
+    key = None
     for row in batch.to_pylist():
         called, number = row["name"], row["number"]
         if row["kind"] == "field":
-            fields[called] = Field(row["type"], row["compression"], name=called, number=number)
-        else:
-            columns[called] = Column(
-                row["type"], row["index"], row["nullable"], name=called, number=number
-            )
+            fields.append(Field(row["type"], row["compression"], name=called, number=number))
+        elif row["kind"] == "column":
+            how = row["index"], row["nullable"]
+            columns.append(Column(row["type"], *how, name=called, number=number))
             key = called if row["key"] else key
-    settings = json.loads(batch.schema.metadata[SETTINGS])
-    given = max((column.number + 1 for column in columns.values()), default=0)
+        else:
+            raise ValueError(f"a {row['kind']!r}")
+    check_stored(fields, columns, key)
+    given = max((column.number + 1 for column in columns), default=0)
     next_column = int(settings.get("next_column", given))
-    return Schema(fields, columns, key, trailer.schema_version, next_column), settings
+    if not given <= next_column <= _MOST_COLUMNS:
+        raise ValueError(f"the next column is {next_column}")
+    by_name = {f.name: f for f in fields}, {c.name: c for c in columns}
+    return Schema(*by_name, key, trailer.schema_version, next_column)
 
 
 def not_a_schema(trailer: Trailer, name: str) -> CorruptChunkError:
@@ -268,6 +260,56 @@ def parse_column(batch: pa.RecordBatch, column: Column) -> pa.Array:
     if index < 0:
         return pa.nulls(batch.num_rows, column.kind.arrow)
     return batch.column(index)
+
+
+def columns_of(batch: pa.RecordBatch, columns: Iterable[Column]) -> dict[int, pa.Array]:
+    """Return those metadata columns that a segment has, by number."""
+    there = set(batch.schema.names)
+    names = {column.number: f"c{column.number}" for column in columns}
+    return {number: batch.column(name) for number, name in names.items() if name in there}
+
+
+def _wrong(array: pa.Array, column: Column) -> str | None:
+    """Return what an array has that a column cannot have, or None."""
+    if array.type != column.kind.arrow:
+        return f"{array.type} values"
+    if column.kind.storage != "INTEGER":  # of the others every value can be held
+        return None
+    try:
+        column.kind.check(array)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def check_columns(
+    arrays: Mapping[int, pa.Array], columns: Iterable[Column], number: int, chunk: str, offset: int
+) -> None:
+    """Raise if a commit has other metadata than the schema says.
+
+    Parameters
+    ----------
+    arrays
+        By the number of the column.
+    number, chunk, offset
+        Of the commit, and where it lies, for the message of an error.
+
+    Raises
+    ------
+    CorruptChunkError
+        A type is another, or a value is one that the column cannot hold.
+    """
+    for column in columns:
+        array = arrays.get(column.number)
+        if array is None:
+            continue
+        wrong = _wrong(array, column)
+        if wrong is not None:
+            raise CorruptChunkError(
+                f"commit {number} has {wrong} in the {column.type} column {column.name!r}",
+                chunk=chunk,
+                offset=offset,
+            )
 
 
 def concatenated(parts: Sequence[Values]) -> Values:

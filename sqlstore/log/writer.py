@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sqlstore import limits
 from sqlstore.errors import CorruptChunkError, StoreTooNewError
-from sqlstore.log import files
+from sqlstore.log import carriers, files
 from sqlstore.log.segment import HEADER_SIZE, Header, Trailer, align
 from sqlstore.types import Buffer
 
@@ -40,7 +40,7 @@ class ChunkWriter:
         self.size = size
         self._may_hold_commit = False
         self._descriptor = descriptor
-        files.carries_lock(descriptor)
+        carriers.carries_lock(descriptor)
 
     @classmethod
     def create(cls, root: Path, store: uuid.UUID, sequence: int) -> ChunkWriter:
@@ -155,5 +155,5 @@ class ChunkWriter:
     def close(self) -> None:
         """Close the file and give up its lock."""
         if self._descriptor >= 0:
-            files.close_carrier(self._descriptor)
+            carriers.close_carrier(self._descriptor)
             self._descriptor = -1

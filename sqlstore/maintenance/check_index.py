@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlstore import replay
 from sqlstore.identity import Identity
 from sqlstore.index import dictionaries, records, subsets
+from sqlstore.index.declared import squeezed
 from sqlstore.index.engine import Index
 from sqlstore.index.records import ChunkRow, CommitRow
 from sqlstore.index.subsets import SubsetRow
@@ -51,13 +52,8 @@ def check_sqlite(index: Index, schema: Schema, report: Report) -> None:
             message = f"{index.name} has something that is not sqlstore's, {name}: {found[name]}"
             report.add(f"{message}; {_ADVICE}")
         for name in sorted(expected.keys() & found.keys()):
-            if _squeezed(found[name]) != _squeezed(expected[name]):
+            if squeezed(found[name]) != squeezed(expected[name]):
                 report.add(f"{index.name} declares {name} otherwise: {found[name]}; {_ADVICE}")
-
-
-def _squeezed(sql: str) -> str:
-    """Return SQL without what may differ between versions of SQLAlchemy."""
-    return "".join(sql.split()).replace('"', "").lower()
 
 
 class Segment(Protocol):

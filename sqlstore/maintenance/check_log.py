@@ -110,6 +110,9 @@ def check_values(
     ids = np.arange(trailer.first_record, trailer.first_record + batch.num_rows)
     if trailer.kind in EDITS:
         ids = edits.parse(batch, trailer, name).ids
+    columns = schema.columns.values()
+    place = trailer.number, name, trailer.table_start
+    table.check_columns(table.columns_of(batch, columns), columns, *place)
     covered = 0
     for field in schema.fields.values():
         values = table.parse_values(batch, field.number)

@@ -18,7 +18,7 @@ from sqlstore.given import MISFIT
 from sqlstore.index import records
 from sqlstore.index import subsets as index_subsets
 from sqlstore.index.engine import Index
-from sqlstore.log import checkpoint, table
+from sqlstore.log import checkpoint, ipc, table
 from sqlstore.log.segment import CommitKind
 from sqlstore.log.subsets import Described, fingerprint_of
 from sqlstore.log.table import Values
@@ -72,7 +72,7 @@ def append(
         placed[field.number] = _scattered(
             found.rows(np.flatnonzero(here)), whose[here] - first, count
         )
-    return ids, table.parse(table.build_append(placed, spread), "", 0)
+    return ids, ipc.parse(table.build_append(placed, spread), "", 0)
 
 
 def part(index: Index, schema: Schema, first: int, stop: int) -> tuple[Ids, pa.RecordBatch]:
@@ -87,7 +87,7 @@ def part(index: Index, schema: Schema, first: int, stop: int) -> tuple[Ids, pa.R
         where[at] = chunks[among]
         rows = found.rows(np.flatnonzero(among))
         placed[field.number] = _scattered(rows, at, len(ids)), where
-    return ids, table.parse(checkpoint.build_part(ids, columns, placed), "", 0)
+    return ids, ipc.parse(checkpoint.build_part(ids, columns, placed), "", 0)
 
 
 def _columns(

@@ -20,7 +20,7 @@ from sqlstore.compaction.state import State
 from sqlstore.errors import CorruptCacheError, CorruptStoreError
 from sqlstore.identity import Identity
 from sqlstore.index.engine import Index
-from sqlstore.log import edits, table
+from sqlstore.log import edits, ipc
 from sqlstore.log.edits import EDITS, Edit
 from sqlstore.log.segment import SCHEMA_KINDS, CommitKind
 from sqlstore.maintenance import from_index
@@ -187,7 +187,7 @@ class Remains:
         if row.kind in EDITS:
             self.lost_edits.append(known)
             nothing = Edit(CommitKind(row.kind), np.empty(0, np.int64))
-            self._reader.mend(known, table.parse(edits.build(nothing), "", 0))
+            self._reader.mend(known, ipc.parse(edits.build(nothing), "", 0))
             return
         first, stop = self._ids_of(known)
         ids: Ids = np.empty(0, np.int64)

@@ -14,7 +14,7 @@ from sqlstore.errors import CorruptStoreError, SqlstoreError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import Index
 from sqlstore.index.subsets import SubsetRow
-from sqlstore.log import checkpoint, edits, files, snapshots, subsets
+from sqlstore.log import checkpoint, edits, files, snapshots, subsets, table
 from sqlstore.log.chain import Link
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.dictionary import DictionaryPlace
@@ -109,7 +109,7 @@ class _Check:
             check_index.check_sqlite(self._index, is_of.schema, self._of_index)
             number = found.last.trailer.number if found.last is not None else 0
             check_index.check_description(self._index, is_of, number, self._of_index)
-        edited = self._edited(found.ordered)
+        edited = self._edited(found.ordered, is_of.schema)
         if found.last is not None:
             self._check_checkpoint(found.last, found, is_of.schema, edited)
         for link in progress(found.ordered, "verify", "commits"):
@@ -170,13 +170,16 @@ class _Check:
                     check_log.check_values(self._reader, schema, link, *how)
         self._report.faults += [f for f in report.faults if f not in self._report.faults]
 
-    def _edited(self, ordered: list[Link]) -> Edited | None:
+    def _edited(self, ordered: list[Link], schema: Schema) -> Edited | None:
         """Return what has become of records by edits, or None if it is not known."""
         found: list[Edit] = []
         links = [link for link in ordered if link.trailer.kind in EDITS]
         for name, trailer in ((link.chunk, link.trailer) for link in links):
             with contextlib.suppress(CorruptStoreError):  # said when the commit itself is checked
-                found.append(edits.parse(self._reader.table(name, trailer), trailer, name))
+                edit = edits.parse(self._reader.table(name, trailer), trailer, name)
+                place = trailer.number, name, trailer.table_start
+                table.check_columns(edit.columns, schema.columns.values(), *place)
+                found.append(edit)
         if len(found) == len(links):
             return Edited(found)
         self._report.note("records were not compared with the index, as an edit of them is damaged")

@@ -241,6 +241,7 @@ class ReadChunks(Chunks):
         order = np.lexsort((offset, chunk))
         start = offset[order].astype(np.int64)
         runs = runs_of(chunk[order].astype(np.int64), start, start + length[order])
+        self._check_ends(runs)
         memories = [np.empty(size, np.uint8) for size in runs.sizes]
         self._fill([memory.data for memory in memories], runs)
         which, place = np.empty(len(chunk), np.int32), np.empty(len(chunk), np.int64)
@@ -248,6 +249,15 @@ class ReadChunks(Chunks):
         place[order] = start + (runs.place - runs.start)[runs.of_piece]
         buffers = [pa.py_buffer(memory) for memory in memories]
         return Held(buffers, which if len(buffers) > 1 else None, place)
+
+    def _check_ends(self, runs: Runs) -> None:
+        """Raise if long pieces are not there, before memory is reserved for them."""
+        for run in np.flatnonzero(runs.end - runs.start > limits.MiB).tolist():
+            name, end = self.name(int(runs.chunk[run])), int(runs.end[run])
+            if (size := self._reader.size(name)) < end:
+                raise TruncatedChunkError(
+                    f"the file has {size} bytes, {end} were expected", chunk=name, offset=size
+                )
 
     def _fill(self, memories: list[memoryview], runs: Runs) -> None:
         columns = runs.chunk, runs.start, runs.end, runs.buffer, runs.place
