@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from tests.small_records import ENOUGH, append, new_store
 # Half as many examples as hypothesis draws, where a test does not say how many: there are many.
 settings.register_profile("sqlstore", max_examples=50)
 settings.load_profile("sqlstore")
+
+# Whoever runs the tests in the background may have Ctrl-C ignored, here and in all that we start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
