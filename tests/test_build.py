@@ -229,7 +229,7 @@ def test_a_build_goes_on_where_another_was_ended(tmp_path: Path, workers: int, e
     assert done.stderr.count("KeyboardInterrupt") <= 1, done.stderr  # workers say nothing
     with sqlstore.open(path) as store:
         before = len(store)
-    assert FIRST <= before < COUNT
+    assert FIRST <= before <= COUNT  # all, if the workers were quick
     report = build(path)
     # Workers whose owner was killed finish their task, so some may have been stored meanwhile.
     assert report.skipped >= before
