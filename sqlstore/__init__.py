@@ -77,8 +77,7 @@ from sqlstore.limits import GiB, KiB, MiB
 from sqlstore.maintenance.absorb import Absorbed, absorb
 from sqlstore.maintenance.migrate import Migration, migrate
 from sqlstore.maintenance.rebuild import rebuild
-from sqlstore.maintenance.repair import repair
-from sqlstore.maintenance.repaired import Repaired
+from sqlstore.maintenance.repair import Repaired, repair
 from sqlstore.maintenance.report import Fault, Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.merging.merge import merge

@@ -336,7 +336,7 @@ class Committer:
         not_in_log = known.generation, known.checkpoint
         expected = replay.store_row(self._identity, next_record, *not_in_log)
         if known.schema_version == trailer.schema_version != self.schema.version:
-            raise SchemaError("the schema of the store has changed; open the writer anew")
+            raise SchemaError("the schema has changed: try again, or open the writer anew")
         if known != expected:
             raise CorruptIndexError(
                 f"{self._index.path} says otherwise than the log what the store is; "

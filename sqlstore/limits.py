@@ -45,6 +45,10 @@ CHECKPOINT_BYTES: Final = 64 * MiB
 """About how many records, and how many bytes of what is said of them, one part of a checkpoint has:
 so much at most is lost with one damaged segment table."""
 
+CHECKPOINT_IDS: Final = 1 << 22
+"""So many ids a part spans at most, those of deleted records included: as much memory a few bytes
+of a stranger's can ask for."""
+
 CACHE_PART_BYTES: Final = 64 * MiB
 """Parts of the metadata mirror are merged up to this size."""
 

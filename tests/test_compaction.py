@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import itertools
 import pickle
 import shutil
 from pathlib import Path
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 
 import sqlstore
+from sqlstore import limits
 from sqlstore.compaction import compacting, staged
 from sqlstore.index.engine import Index
 from sqlstore.log.segment import Trailer
 from tests import independent_reader, small_records
 from tests.compacted import COUNT, chunk_files, compact, contents, new_store, record
 from tests.edited import assert_edited
+
+verifying = importlib.import_module("sqlstore.maintenance.verify")
 
 
 @pytest.fixture
@@ -449,3 +454,31 @@ def test_a_live_chunk_that_is_gone_is_missed(path: Path) -> None:
     assert not sqlstore.verify(path)
     with pytest.raises(sqlstore.MissingChunkError):
         sqlstore.rebuild(path)
+
+
+def test_no_part_of_a_checkpoint_spans_many_ids(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlstore.open(path, "a") as store:
+        store.where("n BETWEEN 40 AND 200").delete()
+        expected = contents(store)
+        with monkeypatch.context() as patched:
+            patched.setattr(limits, "CHECKPOINT_IDS", 50)
+            compact(store)
+            shutil.rmtree(path / "cache")
+            with sqlstore.open(path) as again:
+                assert contents(again) == expected
+            patched.setattr(limits, "CHECKPOINT_IDS", 49)
+            with pytest.raises(sqlstore.CorruptChunkError, match="is no checkpoint"):
+                sqlstore.rebuild(path)
+    assert_edited(path)
+
+
+def test_a_check_beside_which_chunks_are_always_retired_comes_to_an_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = itertools.count()
+    monkeypatch.setattr(verifying, "_marks", lambda _: (next(marks), 0))
+    report = sqlstore.verify(path)
+    assert report
+    assert any("verify again" in note for note in report.notes)

@@ -240,7 +240,7 @@ def test_a_repair_that_fails_leaves_the_store_as_it_was(
         raise sqlstore.StoreFullError("no space")
 
     with monkeypatch.context() as patched:
-        patched.setattr("sqlstore.maintenance.restoring.staged_checkpoint", full)
+        patched.setattr("sqlstore.maintenance.repair.restoring.staged_checkpoint", full)
         with pytest.raises(sqlstore.StoreFullError):
             repair(store.root)
     assert {p.name: p.read_bytes() for p in (store.root / "chunks").iterdir()} == before
@@ -258,7 +258,7 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"sqlstore.maintenance.repair.{step}", killed)
+        patched.setattr(f"sqlstore.maintenance.repair.repairing.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
             repair(store.root)
     assert not verify(store.root)

@@ -35,6 +35,7 @@ from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit, Edited, last_of_each
 from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
+from sqlstore.positions import NO_IDS
 from sqlstore.schema import Column, Schema
 from sqlstore.types import Ids
 
@@ -168,7 +169,7 @@ def restored(
     known
         What the index says of it.
     """
-    edition, live, lost = folder / have.edition, [np.empty(0, np.int64)], []
+    edition, deleted, lost = folder / have.edition, [NO_IDS], []
     chunks.write(edition, known.chunks)
     parts: tuple[manifest.Part, ...] = ()
     for span, place in zip(last.spans, known.parts, strict=True):
@@ -185,12 +186,12 @@ def restored(
         for field in schema.fields.values():
             path = edition / have.locations_of(field.number)
             locations.write(path, span.first, _rows_of_part(part, ids, field.number))
-        live.append(ids if part is None else part.ids)
+        if part is not None:
+            deleted.append(np.setdiff1d(ids, part.ids, assume_unique=True))
         if part is not None and len(schema.columns):
             how = list(schema.columns.values()), last.as_of
             batches = [_spread(part, ids, how[0])]
             parts = metadata.extended(edition, parts, span.first, batches, *how)
-    deleted = np.setdiff1d(np.arange(known.next_record), np.concatenate(live), assume_unique=True)
     return dataclasses.replace(
         have,
         commit=last.as_of,
@@ -198,7 +199,7 @@ def restored(
         records=known.next_record,
         chunks=max(known.chunks, default=-1) + 1,
         parts=parts,
-        deleted=removed.extended(edition, None, deleted, last.as_of),
+        deleted=removed.extended(edition, None, np.concatenate(deleted), last.as_of),
         lost=tuple(lost),
         dictionaries=tuple(last.dictionaries),
     )

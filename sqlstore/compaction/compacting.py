@@ -133,7 +133,7 @@ def _move(source: Source, committer: Committer, chunks: set[int], acknowledge: A
         state = taken(source)
         if state is None:
             return copied
-        total = sum(live.n_bytes for number, live in state.live().items() if number in chunks)
+        total = sum(live.n_bytes for number, live in state.live.items() if number in chunks)
         try:
             with counted(total, "compact", "bytes") as advance:
                 for field in state.schema.fields.values():
@@ -175,7 +175,7 @@ def _retire(
         if state is None:
             return {}
         history = _history(source, state)
-        live = set(state.live())
+        live = set(state.live)
         pinned = set().union(*history.needs().values())
         names = {row.chunk: row.name for row in history.present()}
         reader = ChunkReader(source.root)

@@ -111,7 +111,7 @@ def planned(
     min_garbage
         The share of a chunk that nobody needs, from which on it is rewritten.
     """
-    live, needs = state.live(), history.needs()
+    live, needs = state.live, history.needs()
     uses = []
     for chunk in history.present():
         size, number = sizes.get(chunk.chunk, 0), chunk.chunk

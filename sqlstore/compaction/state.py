@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
@@ -102,6 +103,7 @@ class State:
         found: NDArray[np.bool_] = present & np.isin(rows[:, locations.CHUNK], list(chunks))
         return found
 
+    @cached_property
     def live(self) -> dict[int, Live]:
         """Return how much is live in each chunk that has live values, be they empty."""
         found: dict[int, Live] = {}
@@ -118,7 +120,7 @@ class State:
 
     def size(self) -> int:
         """Return about how many bytes a checkpoint of it has."""
-        values = sum(live.values for live in self.live().values())
+        values = sum(live.values for live in self.live.values())
         mirror = sum(part.size for part in self.manifest.parts)
         metadata = mirror * len(self.ids) // max(self.next_record, 1)
         return VALUE_BYTES * values + _ID_BYTES * len(self.ids) + metadata
@@ -130,11 +132,11 @@ class State:
         by_size = -(-self.size() // limits.CHECKPOINT_BYTES)
         count = max(1, by_size, -(-len(self.ids) // limits.CHECKPOINT_RECORDS))
         groups = [group for group in np.array_split(self.ids, count) if len(group)] or [self.ids]
-        edges = [0, *(int(group[0]) for group in groups[1:]), self.next_record]
-        start = 0
-        for (first, stop), ids in zip(pairwise(edges), groups, strict=True):
-            yield first, stop, self._part(ids, slice(start, start + len(ids)))
-            start += len(ids)
+        edges = {*range(0, self.next_record, limits.CHECKPOINT_IDS), self.next_record}
+        edges |= {int(group[0]) for group in groups[1:]}
+        for first, stop in pairwise(sorted(edges)):
+            here = slice(*np.searchsorted(self.ids, [first, stop]))
+            yield first, stop, self._part(self.ids[here], here)
 
     def _part(self, ids: Ids, here: slice) -> pa.Buffer:
         columns = list(self.schema.columns.values()) if len(ids) else []

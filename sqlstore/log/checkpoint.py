@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sqlstore import limits
 from sqlstore.arrow import int64_array, unsigned
 from sqlstore.errors import CorruptChunkError
 from sqlstore.log import files, ipc, table
@@ -273,6 +274,7 @@ class Checkpoint:
         return (
             [span.first for span in self.spans] == stops[:-1]
             and sorted(stops) == stops
+            and all(span.stop - span.first <= limits.CHECKPOINT_IDS for span in self.spans)
             and sorted(set(numbers)) == numbers
         )
 

@@ -26,16 +26,17 @@ from sqlstore.index.engine import Index
 from sqlstore.log import dictionary
 from sqlstore.log.edits import Edit
 from sqlstore.log.segment import TRAILER_SIZE, CommitKind
-from sqlstore.maintenance import absorb, from_index
+from sqlstore.maintenance import absorb
 from sqlstore.maintenance.absorb import Held
-from sqlstore.maintenance.appending import Appender
 from sqlstore.maintenance.check_log import FoundDictionaries
-from sqlstore.maintenance.from_index import SUBSET_KINDS
-from sqlstore.maintenance.mended import MendedReader
-from sqlstore.maintenance.remains import Remains
-from sqlstore.maintenance.repaired import Repaired
+from sqlstore.maintenance.repair import from_index
+from sqlstore.maintenance.repair.appending import Appender
+from sqlstore.maintenance.repair.from_index import SUBSET_KINDS
+from sqlstore.maintenance.repair.mended import MendedReader
+from sqlstore.maintenance.repair.remains import Remains
+from sqlstore.maintenance.repair.repaired import Repaired
+from sqlstore.maintenance.repair.salvage import Salvage
 from sqlstore.maintenance.report import Fault
-from sqlstore.maintenance.salvage import Salvage
 from sqlstore.portions import runs
 from sqlstore.positions import is_among
 from sqlstore.schema import Field
@@ -241,7 +242,7 @@ class Restoring:
             self._history.put_chunks(appender.chunk_rows())
             self._history.drop_snapshots(self._found.lost_snapshots)
             settings = self._remains.is_of.settings(self._schema)
-            live, retired = set(state.live()), sorted(self._gone)
+            live, retired = set(state.live), sorted(self._gone)
             said = Said(self._history, live, retired, settings, self._trained.__getitem__)
             appender.commit(staged_checkpoint(state, said, appender.commit))
         except BaseException:

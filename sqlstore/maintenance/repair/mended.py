@@ -13,8 +13,8 @@ from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import HEADER_SIZE, CommitKind, Trailer
 from sqlstore.maintenance import check_log
 from sqlstore.maintenance.check_log import FoundDictionaries
+from sqlstore.maintenance.repair.salvage import Known, Salvage
 from sqlstore.maintenance.report import Report
-from sqlstore.maintenance.salvage import Known, Salvage
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
 

@@ -22,13 +22,13 @@ from sqlstore.log import files
 from sqlstore.log.lock import WriterLock
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.maintenance import check_index
-from sqlstore.maintenance.mended import MendedReader, damaged_chunks
 from sqlstore.maintenance.rebuild import rebuilt
-from sqlstore.maintenance.remains import Remains
-from sqlstore.maintenance.repaired import Repaired
+from sqlstore.maintenance.repair.mended import MendedReader, damaged_chunks
+from sqlstore.maintenance.repair.remains import Remains
+from sqlstore.maintenance.repair.repaired import Repaired
+from sqlstore.maintenance.repair.restoring import Restoring
+from sqlstore.maintenance.repair.salvage import Salvage
 from sqlstore.maintenance.report import Report
-from sqlstore.maintenance.restoring import Restoring
-from sqlstore.maintenance.salvage import Salvage
 from sqlstore.maintenance.verify import verify
 from sqlstore.types import StrPath
 

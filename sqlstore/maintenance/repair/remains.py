@@ -23,9 +23,9 @@ from sqlstore.index.engine import Index
 from sqlstore.log import edits, ipc
 from sqlstore.log.edits import EDITS, Edit
 from sqlstore.log.segment import SCHEMA_KINDS, CommitKind
-from sqlstore.maintenance import from_index
-from sqlstore.maintenance.mended import MendedReader
-from sqlstore.maintenance.salvage import Known, Salvage
+from sqlstore.maintenance.repair import from_index
+from sqlstore.maintenance.repair.mended import MendedReader
+from sqlstore.maintenance.repair.salvage import Known, Salvage
 from sqlstore.types import Ids
 
 _HAS_SCHEMA: Final = SCHEMA_KINDS | {CommitKind.CREATE}
