@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +31,9 @@ from sqlstore.limits import FORMAT_VERSION
 from sqlstore.log.lock import WriterLock
 from sqlstore.maintenance import migrate as machinery
 from tests.assets import make_store
+from tests.newer import ADD, NEW, OLD, revision, write_revision
 
 ASSETS: Final = Path(make_store.__file__).parent
-OLD: Final = versions.head()
-NEW: Final = "9000"
 
 
 def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -179,45 +176,11 @@ def test_a_created_index_is_what_the_migrations_make(tmp_path: Path) -> None:
 
 # An upgrade to a revision of the future
 
-ADD: Final = """
-    with op.batch_alter_table("commits") as batch:
-        batch.add_column(sa.Column("author", sa.TEXT))
-    op.create_table("tags", sa.Column("tag", sa.INTEGER, primary_key=True), sqlite_strict=True)
-"""
 
-
-def write_revision(folder: Path, upgrade: str) -> Path:
-    """Copy the migrations of the project and add a revision."""
-    shutil.copytree(
-        machinery.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    (folder / "versions" / f"{NEW}_test.py").write_text(
-        "import os\n"
-        "import signal\n\n"
-        "import sqlalchemy as sa\n"
-        "from alembic import op\n\n"
-        f"revision = {NEW!r}\n"
-        f"down_revision = {OLD!r}\n\n\n"
-        f"def upgrade():{upgrade}"
-    )
-    return folder
-
-
-@contextlib.contextmanager
-def revision(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
-    """Be a sqlstore with one revision more inside the block."""
-    with monkeypatch.context() as patch:
-        patch.setattr(versions, "KNOWN_REVISIONS", (*versions.KNOWN_REVISIONS, NEW))
-        patch.setattr(machinery, "migrations_folder", lambda: folder)
-        yield
-
-
-def test_an_upgrade_keeps_everything_and_makes_a_backup(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upgrade_keeps_everything_and_makes_a_backup(root: Path, tmp_path: Path) -> None:
     index = root / "index.sqlite"
     before, before_sql = rows(index), declared(index)
-    with revision(monkeypatch, write_revision(tmp_path / "100% migrations", ADD)):
+    with revision(write_revision(tmp_path / "100% migrations", ADD)):
         done = sqlstore.migrate(root)
         assert (done.before, done.after) == (OLD, NEW)
         assert done.backup == root / f"index.sqlite.{OLD}.backup"
@@ -243,10 +206,8 @@ def test_an_upgrade_keeps_everything_and_makes_a_backup(
         sqlstore.open(root).close()
 
 
-def test_the_backup_can_be_put_back(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with revision(monkeypatch, write_revision(tmp_path / "migrations", ADD)):
+def test_the_backup_can_be_put_back(root: Path, tmp_path: Path) -> None:
+    with revision(write_revision(tmp_path / "migrations", ADD)):
         backup = sqlstore.migrate(root).backup
     assert backup is not None
     backup.replace(root / "index.sqlite")
@@ -264,7 +225,7 @@ def test_an_upgrade_brings_up_snapshots_as_well(
     copies = [root / "snapshots" / f"{name}.sqlite" for name in ("v1", "v2")]
     with (
         sqlstore.open(root, snapshot="v1") as reading,
-        revision(monkeypatch, write_revision(tmp_path / "migrations", ADD)),
+        revision(write_revision(tmp_path / "migrations", ADD)),
     ):
         monkeypatch.setattr(versions, "OLDEST_READABLE", NEW)
         with pytest.raises(MigrationRequiredError, match=f"sqlstore migrate {root}`"):
@@ -286,9 +247,7 @@ RECREATE: Final = """
 @pytest.mark.parametrize(
     "table", ["store", "fields", "columns", "chunks", "commits", "blobs", "subsets"]
 )
-def test_an_upgrade_may_recreate_a_table(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
-) -> None:
+def test_an_upgrade_may_recreate_a_table(root: Path, tmp_path: Path, table: str) -> None:
     """As Alembic does for most changes; neither the view nor what cascades may suffer."""
     index = root / "index.sqlite"
     edit(
@@ -298,9 +257,7 @@ def test_an_upgrade_may_recreate_a_table(
     )
     before, before_sql = rows(index), declared(index)
     locations = query(index, "SELECT * FROM record_locations")
-    with revision(
-        monkeypatch, write_revision(tmp_path / "migrations", RECREATE.format(table=table))
-    ):
+    with revision(write_revision(tmp_path / "migrations", RECREATE.format(table=table))):
         sqlstore.migrate(root)
         after = rows(index)
         assert after.pop("alembic_version") == [(NEW,)]
@@ -329,13 +286,13 @@ FAILURES: Final = {
 
 @pytest.mark.parametrize("why", FAILURES)
 def test_an_upgrade_that_fails_leaves_the_index_as_it_was(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+    root: Path, tmp_path: Path, why: str
 ) -> None:
     index = root / "index.sqlite"
     before = rows(index), declared(index)
     folder = write_revision(tmp_path / "migrations", ADD + FAILURES[why])
     with (
-        revision(monkeypatch, folder),
+        revision(folder),
         pytest.raises(MigrationError, match="rolled back") as caught,
     ):
         sqlstore.migrate(root)
@@ -345,7 +302,7 @@ def test_an_upgrade_that_fails_leaves_the_index_as_it_was(
         store.extend([{"path": "new", "width": 1}])
         assert store.verify()
 
-    with revision(monkeypatch, write_revision(tmp_path / "mended", ADD)):
+    with revision(write_revision(tmp_path / "mended", ADD)):
         assert sqlstore.migrate(root).after == NEW
     assert declared(index).keys() == before[1].keys() | {"tags"}
 
@@ -368,7 +325,7 @@ DEATHS: Final = {
 
 @pytest.mark.parametrize("how", DEATHS)
 def test_a_process_that_dies_in_mid_upgrade_leaves_a_usable_store(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    root: Path, tmp_path: Path, how: str
 ) -> None:
     index = root / "index.sqlite"
     before = rows(index), declared(index)
@@ -381,18 +338,16 @@ def test_a_process_that_dies_in_mid_upgrade_leaves_a_usable_store(
         assert make_store.differences(store) == []
         store.extend([{"path": "new", "width": 1}])
         assert store.verify()
-    with revision(monkeypatch, write_revision(tmp_path / "mended", ADD)):
+    with revision(write_revision(tmp_path / "mended", ADD)):
         assert sqlstore.migrate(root).after == NEW
         with sqlstore.open(root, mode="a") as store:
             assert len(store) == len(make_store.RECORDS) + 1
 
 
-def test_an_interrupt_in_mid_upgrade_leaves_the_index_as_it_was(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_in_mid_upgrade_leaves_the_index_as_it_was(root: Path, tmp_path: Path) -> None:
     before = rows(root / "index.sqlite"), declared(root / "index.sqlite")
     folder = write_revision(tmp_path / "migrations", ADD + "    raise KeyboardInterrupt\n")
-    with revision(monkeypatch, folder), pytest.raises(KeyboardInterrupt):
+    with revision(folder), pytest.raises(KeyboardInterrupt):
         sqlstore.migrate(root)
     assert (rows(root / "index.sqlite"), declared(root / "index.sqlite")) == before
     with sqlstore.open(root, mode="a") as store:
@@ -434,11 +389,9 @@ def test_what_is_no_store_is_not_migrated(root: Path, tmp_path: Path) -> None:
         sqlstore.migrate(root)
 
 
-def test_a_migration_waits_for_the_writer_that_commits(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_waits_for_the_writer_that_commits(root: Path, tmp_path: Path) -> None:
     lock = WriterLock(root)
-    with revision(monkeypatch, write_revision(tmp_path / "migrations", ADD)):
+    with revision(write_revision(tmp_path / "migrations", ADD)):
         done: list[str] = []
         thread = threading.Thread(target=lambda: done.append(sqlstore.migrate(root).after))
         with lock.held():
@@ -469,7 +422,7 @@ def test_a_writer_waits_for_the_migration(
             ids.extend(store.extend([{"path": "new", "width": 1}]).tolist())
 
     monkeypatch.setattr(machinery, "_check", paused)
-    with revision(monkeypatch, write_revision(tmp_path / "migrations", ADD)):
+    with revision(write_revision(tmp_path / "migrations", ADD)):
         migration = threading.Thread(target=sqlstore.migrate, args=(root,))
         writer = threading.Thread(target=write)
         migration.start()
@@ -489,13 +442,13 @@ def test_a_writer_waits_for_the_migration(
 
 
 def test_a_writer_of_an_older_sqlstore_notices_that_the_store_was_migrated(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path
 ) -> None:
     """It was opened before, and holds nothing that would keep the migration from happening."""
     folder = write_revision(tmp_path / "migrations", ADD)
     with sqlstore.open(root, mode="a") as store, store.writer() as writer:
         writer.append({"path": "new", "width": 1})
-        with revision(monkeypatch, folder):
+        with revision(folder):
             sqlstore.migrate(root)
         before = rows(root / "index.sqlite")
         with pytest.raises(VersionError):

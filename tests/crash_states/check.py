@@ -80,7 +80,8 @@ def check(
     scratch.mkdir(parents=True)
     try:
         write_image(image, scratch)
-        _check(scratch / STORE, window, states, workload, deep=deep)
+        with workload.library():
+            _check(scratch / STORE, window, states, workload, deep=deep)
     except Exception:  # noqa: BLE001 (whatever the library raises here, it should not have)
         return traceback.format_exc()
     finally:
@@ -106,8 +107,7 @@ def _check(
         return
     if deep:
         _require_clean(path, settled=False)
-    with sqlstore.open(path, "a") as store:
-        (record,) = store.extend([_NEXT]).tolist()
+    record = _append(path, window)
     after = state_of(path)
     assert after is not None
     _take_away(record, after)
@@ -117,6 +117,19 @@ def _check(
     _require_clean(path)
     if deep:
         _require_rebuilds_equal(path)
+
+
+def _append(path: Path, window: Window) -> int:
+    """Append a record and return its id; upgrade the store first, if nobody was told it was."""
+    with sqlstore.open(path, "a") as store:
+        try:
+            (record,) = store.extend([_NEXT]).tolist()
+        except sqlstore.MigrationRequiredError:
+            if window.lower:
+                raise
+            sqlstore.migrate(path)
+            return _append(path, Window(1, window.upper))
+        return int(record)
 
 
 def _rows(state: State) -> list[dict[str, Any]]:

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
+
 from sqlstore import recover
 from sqlstore.compaction import compacting
 from sqlstore.index import engine
 from sqlstore.index.engine import Index
 from sqlstore.log import files
 from sqlstore.log.writer import ChunkWriter
+from sqlstore.maintenance import migrate
 from sqlstore.source import Source
 
 Acknowledge: TypeAlias = Callable[[], None]
@@ -145,6 +149,14 @@ def _removed_before_the_checkpoint(_: Acknowledge) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _each_statement_by_itself(index: Index) -> Iterator[Connection]:
+    driver = index.connection
+    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
+    with engine.connect() as connection:
+        yield connection
+
+
 def _nothing_settled(_: Acknowledge) -> Patch:
     return mock.patch.object(recover, "settle", return_value=None)
 
@@ -171,6 +183,10 @@ MUTANTS: Final = {
         "names", lambda _: mock.patch.object(Index, "copy_to", _copy_unsynced)
     ),
     "name of a snapshot not synced": Mutant("names", _without("sync_folder")),
+    "migration: no transaction": Mutant(
+        "migrate", lambda _: mock.patch.object(migrate, "_transaction", _each_statement_by_itself)
+    ),
+    "migration: synchronous OFF": Mutant("migrate", _with_setting("synchronous", "OFF")),
     "compaction: chunks removed first": Mutant("compact", _removed_before_the_checkpoint),
     "compaction: copies not synced": Mutant("compact", _without("sync_data")),
 }

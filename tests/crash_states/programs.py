@@ -33,8 +33,9 @@ def session(root: Path, workload: str, number: int, first: int, mutant: str | No
         os.write(notes, b"%d\n" % state)
 
     state = first
-    with mutants.applied(mutant, lambda: acknowledge(state + 1)):
-        for _ in WORKLOADS[workload].sessions[number](root / STORE):
+    chosen = WORKLOADS[workload]
+    with chosen.library(), mutants.applied(mutant, lambda: acknowledge(state + 1)):
+        for _ in chosen.sessions[number](root / STORE):
             state += 1
             acknowledge(state)
     os.close(notes)

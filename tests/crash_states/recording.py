@@ -46,7 +46,7 @@ class Recording:
 
 def template_modules() -> list[str]:
     """Return what is imported once, before processes are forked to be recorded."""
-    return ["pandas", "sqlstore.index.ddl", programs.__name__]
+    return ["alembic.command", "pandas", "sqlstore.index.ddl", programs.__name__]
 
 
 def record(template: Template, name: str, scratch: Path, mutant: str | None = None) -> Recording:
@@ -74,9 +74,10 @@ def _expected(name: str, root: Path) -> tuple[list[int], list[State]]:
     workload, path = WORKLOADS[name], root / STORE
     workload.prepare(path)
     states, firsts = [state_of(path)], []
-    for session in workload.sessions:
-        firsts.append(len(states) - 1)
-        states.extend(state_of(path) for _ in session(path))
+    with workload.library():
+        for session in workload.sessions:
+            firsts.append(len(states) - 1)
+            states.extend(state_of(path) for _ in session(path))
     return firsts, states
 
 

@@ -7,6 +7,7 @@ a crash leaves is the state at one yield or at the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 import sqlstore
+from tests import newer
 from tests.compacted import compact
 from tests.tracing import Call, Decide, Kill
 
@@ -40,12 +42,16 @@ class Workload:
     rebuilds
         Whether the first step is a rebuild: only a crash inside it may leave a store that says that
         it is to be rebuilt.
+    library
+        What makes the library that the processes use, and those that come after the crash: the one
+        that is there, or a later one, which finds an index to be upgraded.
     """
 
     sessions: Sequence[Session]
     prepare: Callable[[Path], None]
     killed_at: Callable[[], Decide] | None = None
     rebuilds: bool = False
+    library: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def record(name: str, number: int, size: int) -> dict[str, Any]:
@@ -225,6 +231,12 @@ def rebuild_then_append(path: Path) -> Iterator[None]:
     yield from one_more(path)
 
 
+def migrate_then_append(path: Path) -> Iterator[None]:
+    sqlstore.migrate(path)
+    yield
+    yield from one_more(path)
+
+
 def commit_one(path: Path) -> Iterator[None]:
     with sqlstore.open(path, "a") as store:
         store.extend(records(100, 2))
@@ -267,6 +279,7 @@ WORKLOADS: Final = {
     "columns": Workload([change_columns], filled),
     "names": Workload([name_things], filled_twice),
     "rebuild": Workload([rebuild_then_append], filled_twice, rebuilds=True),
+    "migrate": Workload([migrate_then_append], filled_twice, library=newer.library),
     # The trailer is in the chunk and not synced; the next process finds it.
     "roll-forward": Workload([commit_one, one_more], filled, _TRAILER_WRITTEN),
     # The next process rolls the journal of the index back, and the log forward.
