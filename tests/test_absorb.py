@@ -314,7 +314,7 @@ def test_killed_at_any_step_it_goes_on(path: Path, tmp_path: Path) -> None:
     with Child(absorb_killed, whole, None) as child:
         names = child.result()
     expected = logged(whole)
-    for moment in range(0, len(names), 11):
+    for moment in range(0, len(names), 17):
         copy = shutil.copytree(path, tmp_path / f"killed {moment}")
         with Child(absorb_killed, copy, moment) as child, pytest.raises(EOFError):
             child.result()

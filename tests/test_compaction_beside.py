@@ -81,9 +81,10 @@ def test_who_fills_a_cache_while_chunks_are_retired_misses_nothing(
     def compacted_first(*given: Any) -> Any:
         if not times:
             times.append(1)
-            with monkeypatch.context() as others, sqlstore.open(path, "a") as store:
+            with monkeypatch.context() as others:
                 others.setattr(folder, "is_ours", lambda root: True)
-                compact(store)
+                with sqlstore.open(path, "a") as store:
+                    compact(store)
         return extend(*given)
 
     monkeypatch.setattr(folder, "is_ours", lambda root: False)  # so that the two do not wait

@@ -31,7 +31,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Path, "unlink"),
 )
 
-MOMENTS = int(os.environ.get("SQLSTORE_MOMENTS", "8"))  # at which one who compacts is killed
+MOMENTS = int(os.environ.get("SQLSTORE_MOMENTS", "5"))  # at which one who compacts is killed
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_damage_to_a_checkpoint_is_found_and_gives_no_wrong_value(tmp_path: Path
         )
     name = names[rows[-1]["chunk"]]
     size = (path / "chunks" / name).stat().st_size
-    step = int(os.environ.get("SQLSTORE_STEP", "499"))
+    step = int(os.environ.get("SQLSTORE_STEP", "997"))
     found = 0
     for offset in range(64 + random.randrange(step), size, step):
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)

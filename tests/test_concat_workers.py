@@ -27,8 +27,8 @@ def collate(records):
 
 if __name__ == "__main__":
     view = pickle.loads(Path(sys.argv[1]).read_bytes())
-    for method in ("fork", "spawn"):
-        how = {"num_workers": 2, "multiprocessing_context": method}
+    for method, count in (("fork", 2), ("spawn", 1)):
+        how = {"num_workers": count, "multiprocessing_context": method}
         loader = DataLoader(view, 8, collate_fn=collate, **how)
         print([n for batch in loader for n in batch])
     shuffled = DataLoader(view, 8, shuffle=True, num_workers=1, collate_fn=collate)

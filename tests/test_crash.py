@@ -1,7 +1,7 @@
 """Writers that are killed, interrupted or asked to exit, at every step and at random moments.
 
-``SQLSTORE_EVERY=1 pytest tests/test_crash.py`` takes every step; by default it is every fourth from
-a random one on, since ``make faults`` kills at every system call.
+``SQLSTORE_EVERY=1 pytest tests/test_crash.py`` takes every step; by default it is every
+seventh from a random one on, since ``make faults`` kills at every system call.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.processes import (
 SIZE = 2500  # so that two batches of two records go into a chunk of 16 KiB, and a third does not
 BATCHES = [(1, 0), (1, 1), (1, 2)]
 PARTS = 2
-EVERY = int(os.environ.get("SQLSTORE_EVERY", "4"))
+EVERY = int(os.environ.get("SQLSTORE_EVERY", "7"))
 FIRST = random.SystemRandom().randrange(EVERY)
 OTHER = 500  # a writer in the process of the test
 

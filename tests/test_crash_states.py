@@ -21,7 +21,8 @@ from tests.tracing import Call, Template, unavailable
 
 traced = pytest.mark.skipif(bool(unavailable()), reason=unavailable())
 
-IMAGES = 120
+IMAGES = 60
+WORKLOADS_RUN = 6  # others each time
 FOUND_SOON = ["trailer not synced", "index: synchronous FULL", "nothing rolled forward"]
 
 
@@ -53,13 +54,14 @@ def appended(template: Template, scratch: Path) -> Recording:
 def test_no_power_failure_loses_or_invents_anything(
     template: Template, scratch: Path, seed: int
 ) -> None:
-    recordings = [record(template, name, scratch / "recording") for name in WORKLOADS]
+    names = random.Random(seed).sample(list(WORKLOADS), WORKLOADS_RUN)
+    recordings = [record(template, name, scratch / "recording") for name in names]
     states = {recording.name: recording.states for recording in recordings}
     with Checker(states, scratch) as checker:
         outcome = search(recordings, checker, seed, IMAGES)
     assert not outcome.violations, "\n".join(map(str, outcome.violations))
     assert len(outcome.digests) == IMAGES
-    assert all(outcome.images[name] > 5 for name in WORKLOADS)
+    assert all(outcome.images[name] > 5 for name in names)
 
 
 @traced

@@ -73,7 +73,7 @@ def test_killed_at_any_step_while_a_dictionary_is_committed(
     # Before one step is after the one before it.
     chosen = ("after ", "in write_at chunk")
     moments = [i for i, name in enumerate(steps) if name.startswith(chosen)]
-    for number in moments[part :: 2 * PARTS]:
+    for number in moments[part :: 3 * PARTS]:
         path, note = tmp_path / f"store-{number}", tmp_path / f"note-{number}"
         shutil.copytree(template, path)
         with Child(commit_with_dictionaries, path, note, number) as child:

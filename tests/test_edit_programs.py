@@ -23,7 +23,7 @@ from sqlstore.compaction import plan
 from tests.edited import assert_edited, new_store
 from tests.processes import COMMIT_STEPS, Child, Steps, kill_self
 
-PROGRAMS = int(os.environ.get("SQLSTORE_PROGRAMS", "15"))
+PROGRAMS = int(os.environ.get("SQLSTORE_PROGRAMS", "10"))
 Model = dict[int, dict[str, Any]]
 NAMES = ("a", "b", "c")
 
@@ -201,7 +201,7 @@ def test_an_edit_that_is_killed_has_happened_or_has_not(tmp_path: Path, what: st
     assert before != after
     found = set()
     # Some of the moments, and others for each kind of edit: all of them take minutes.
-    for moment in range(len(what) % 8, len(names), 8):
+    for moment in {*range(len(what) % 12, len(names), 12), len(names) - 1}:
         copy = shutil.copytree(path, tmp_path / f"killed {moment}")
         with Child(edit_killed, copy, what, moment) as child, pytest.raises(EOFError):
             child.result()

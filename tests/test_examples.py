@@ -187,15 +187,14 @@ def test_digits_leaves_alone_what_it_did_not_make(
     assert file.read_text() == "precious"
 
 
-def test_digits_does_not_follow_a_link_to_a_store_of_its_own(
-    run: Callable[..., str], tmp_path: Path
-) -> None:
-    run("digits.py", "first")
+def test_digits_does_not_follow_a_link_to_a_store_of_its_own(tmp_path: Path) -> None:
+    sqlstore.create(tmp_path / "first" / "digits", [{"n": 1}]).close()
+    (tmp_path / "first" / "digits" / ".made-by-an-example").touch()
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "digits").symlink_to(tmp_path / "first" / "digits")
     assert "nothing was touched" in _refused("digits.py", tmp_path, "second")
     with sqlstore.open(tmp_path / "first" / "digits") as store:
-        assert len(store) == 1797
+        assert len(store) == 1
 
 
 # mnist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import random
 import resource
 import shutil
 import signal
@@ -54,16 +55,16 @@ def fail() -> None:
     raise sqlstore.StorageError("the disk is gone")
 
 
-@pytest.mark.parametrize("lasting", [False, True])
 def test_a_commit_that_fails_at_any_step_did_not_happen_or_says_it_may_have(
-    path: Path, tmp_path: Path, lasting: bool
+    path: Path, tmp_path: Path
 ) -> None:
     outcomes = set()
     committed = 0
+    first = random.randrange(2)
     for number in itertools.count():
         copy = tmp_path / f"store-{number}"
         shutil.copytree(path, copy)
-        steps = Steps(fail, number, lasting=lasting)
+        steps = Steps(fail, number, lasting=number % 2 == first)
         committed, error = commit_until_failure(copy, steps)
         if not steps.acted:
             break
@@ -74,7 +75,7 @@ def test_a_commit_that_fails_at_any_step_did_not_happen_or_says_it_may_have(
         try:
             assert_recovers(copy, tmp_path, acknowledged, possible, rebuild=False)
         except AssertionError as assertion:
-            assertion.add_note(f"failed {steps.names[number]}, raised {error!r}")
+            assertion.add_note(f"failed {steps.names[number]}, raised {error!r}, {first=}")
             raise
     assert committed == len(BATCHES)
     assert outcomes >= {sqlstore.StorageError, sqlstore.CommitOutcomeUnknownError}
@@ -249,7 +250,7 @@ def limits_for(path: Path) -> list[int]:
     """Return sizes that the largest file of a store has outgrown, among them those of segments."""
     largest = max(one.stat().st_size for one in path.rglob("*"))
     ends = [end - back for end in chunk_sizes(path).values() for back in (1, 64, 128, 129, 1000)]
-    steps = range(4096, largest, max(4096, largest // 24))
+    steps = range(4096, largest, max(4096, largest // 10))
     return sorted(one for one in {0, 511, 512, *steps, *ends} if 0 <= one < largest)
 
 
@@ -268,7 +269,7 @@ def test_a_full_disk_fails_the_commit_and_nothing_else(
     path: Path, tmp_path: Path, count: int, size: int
 ) -> None:
     errors = run(commit_with_little_space, path, tmp_path, count, size)
-    assert len(errors) > 20
+    assert len(errors) > 10
     assert "StoreFullError" in errors
 
 

@@ -125,9 +125,9 @@ def test_what_is_killed_has_happened_or_has_not(tmp_path: Path, what: str) -> No
         names = child.result()
     assert names_of(whole) == after
     found = set()
-    # Every eighth moment, as all of them take long; and those around the copy itself.
+    # Every sixteenth moment, as all of them take long; and those around the copy itself.
     near = [at for at, name in enumerate(names) if name.split()[1] in ("put", "replace", "unlink")]
-    for moment in sorted({*range(0, len(names), 8), *near}):
+    for moment in sorted({*range(0, len(names), 16), *near}):
         copied = shutil.copytree(path, tmp_path / f"killed {moment}")
         with Child(change_killed, copied, what, moment) as child, pytest.raises(EOFError):
             child.result()
