@@ -107,7 +107,10 @@ def chunks(last: Checkpoint, links: Iterable[Link]) -> list[ChunkRow]:
     for row in last.rows("chunks"):
         retired = int(row["retired"])
         if row["live"] and not retired and row["chunk"] not in names:
-            raise MissingChunkError("the chunk file is gone", chunk=row["name"])
+            raise MissingChunkError(
+                "the chunk file is gone: put the file there, or `sqlstore repair`",
+                chunk=row["name"],
+            )
         name = names.get(row["chunk"], row["name"])
         uuid_and_size = str(row["uuid"]), row["size"]
         found.append(ChunkRow(row["chunk"], name, *uuid_and_size, sealed=retired, retired=retired))

@@ -412,6 +412,7 @@ def test_verify_tells_faults_by_its_exit_code(birds: Path, run: Run) -> None:
     result = run("verify", birds)
     assert (result.code, result.err) == (1, "")
     assert "fault: the stored bytes are not what was written (record 0, field song" in result.out
+    assert result.out.endswith(f"`sqlstore repair --dry-run {birds}` says what can be saved\n")
     result = run("verify", birds, "--json")
     assert result.code == 1
     (fault,) = json.loads(result.out)["faults"]

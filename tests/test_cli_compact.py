@@ -48,4 +48,6 @@ def test_a_share_that_is_none_is_refused(
     except SystemExit as error:
         code = int(str(error.code))
     assert code == 2
-    assert "min-garbage" in capsys.readouterr().err
+    assert (
+        f"argument --min-garbage: '{share}' is not a share from 0 to 1" in capsys.readouterr().err
+    )

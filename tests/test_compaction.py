@@ -121,6 +121,19 @@ def test_a_store_without_fields_is_compacted(tmp_path: Path) -> None:
     assert_edited(tmp_path / "s")
 
 
+def test_a_store_without_columns_is_compacted(tmp_path: Path) -> None:
+    fields = {"x": sqlstore.Field("bytes", None)}
+    with sqlstore.create(tmp_path / "s", fields=fields, chunk_size=32 * sqlstore.KiB) as store:
+        for _ in range(4):
+            store.extend({"x": bytes([i]) * 3000} for i in range(20))
+        store[20:60].delete()
+        assert store.compact().freed > 100_000
+        assert store.verify()
+        assert [record["x"][0] for record in store] == [*range(20), *range(20)]
+    sqlstore.rebuild(tmp_path / "s")
+    assert sqlstore.verify(tmp_path / "s")
+
+
 def test_values_compressed_with_a_dictionary_stay_readable(tmp_path: Path) -> None:
     path = small_records.new_store(tmp_path / "s", chunk_size=64 * sqlstore.KiB)
     for start in range(0, 1200, 300):

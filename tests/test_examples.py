@@ -151,7 +151,7 @@ def test_digits_stores_every_digit_and_can_be_run_again(
     assert "committed the ids 0 to 1796" in output
     assert "99 of 1,797 digits" in output
     assert "all 99 have been, and every image equals its source" in output
-    assert "store.verify(): no faults in 1797 records" in output
+    assert "store.verify(): no faults in 1,797 records" in output
     for label, count in enumerate(np.bincount(digits[1])):
         assert f"\n     {label}     {count} " in output
     _check_picture(tmp_path / "build/demo/contact-sheet.png", 99)
@@ -317,7 +317,7 @@ def test_four_writers_at_once_lose_nothing(run: Callable[..., str], tmp_path: Pa
     output = run("parallel_writers.py")
     assert output.count(": 1,000 records committed") == 4
     assert "all 4,000 records are under the ids their writers were given" in output
-    assert "verify: no faults in 4000 records, 4000 values" in output
+    assert "verify: no faults in 4,000 records, 4,000 values" in output
     with sqlstore.open(tmp_path / "build/parallel") as store:
         counted = store.sql("SELECT writer, count(DISTINCT number) AS n FROM records GROUP BY 1")
         assert counted.to_pydict() == {"writer": [0, 1, 2, 3], "n": [1000] * 4}

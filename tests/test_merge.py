@@ -252,6 +252,10 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path) -> 
         sqlstore.merge(tmp_path / "folder", a)
     with pytest.raises(TypeError, match="at least one source"):
         sqlstore.merge(tmp_path / "all")
+    with pytest.raises(TypeError, match=r"not list; several are given one by one"):
+        sqlstore.merge(tmp_path / "all", [a])  # type: ignore[arg-type]
+    with sqlstore.open(a) as store, pytest.raises(TypeError, match="the folder of the target"):
+        sqlstore.merge(store, a)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="on_duplicate"):
         sqlstore.merge(tmp_path / "all", a, on_duplicate="keep")  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]

@@ -192,7 +192,7 @@ def test_what_the_target_lacks_is_refused_unless_it_is_to_be_added(tmp_path: Pat
             assert store.schema.columns["more"].nullable
     with pytest.raises(sqlstore.SchemaError, match="no field 'f'; fields are added only"):
         sqlstore.merge(target, c, add_missing=True)
-    with pytest.raises(sqlstore.SchemaError, match="no field 'f'"):
+    with pytest.raises(sqlstore.SchemaError, match="no field 'f'; add_missing=True adds it"):
         sqlstore.merge(tmp_path / "other", a, c)
     sqlstore.merge(tmp_path / "other", a, c, add_missing=True)
     with sqlstore.open(tmp_path / "other") as store:

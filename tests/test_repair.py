@@ -91,25 +91,28 @@ def test_without_cache_and_index_only_what_was_damaged_is_lost(tmp_path: Path) -
         check_whole(store, done, ids & store.contents.keys())
 
 
-def gone_chunk(store: Made) -> set[int]:
-    """Remove a chunk that has only appends; return the records that were in it."""
+def gone_chunk(store: Made) -> str:
+    """Remove a chunk that has only appends, and return its name."""
     name = store.link(CommitKind.APPEND, 3).chunk
     inside = [link.trailer for link in store.links.values() if link.chunk == name]
     assert {trailer.kind for trailer in inside} <= {CommitKind.APPEND, CommitKind.CREATE}
     store.forget(f"chunks/{name}")
-    return {i for t in inside for i in range(t.first_record, t.first_record + t.records)}
+    return name
 
 
-@pytest.mark.parametrize("forget", [(), ("cache",)])
+@pytest.mark.parametrize("forget", [(), ("cache",), ("index.sqlite",)])
 def test_of_a_missing_chunk_the_metadata_is_still_known(
     tmp_path: Path, forget: tuple[str, ...]
 ) -> None:
     store = made(tmp_path / "s")
-    gone_chunk(store)
+    name = gone_chunk(store)
     store.forget(*forget)
     done = repair(store.root)
-    assert done.lost_values
-    if forget:
+    assert {fault.chunk for fault in done.lost_values} == {name}
+    (line,) = [line for line in str(done).split("\n") if "field 'image'" in line]
+    assert line.startswith("lost values of field 'image': ")
+    assert line.endswith(f" (chunk {name})")
+    if "cache" in forget:
         everything = {
             n: (row.replace("nan", "None"), *v) for n, (row, *v) in store.contents.items()
         }
@@ -119,6 +122,46 @@ def test_of_a_missing_chunk_the_metadata_is_still_known(
         assert verify(store.root)
     else:
         check_whole(store, done)
+
+
+def test_of_a_missing_chunk_of_several_commits_no_others_are_lost(tmp_path: Path) -> None:
+    store = made(tmp_path / "s")
+    name = gone_chunk(store)
+    inside = [link.trailer for link in store.links.values() if link.chunk == name]
+    assert len(inside) > 1
+    store.forget("index.sqlite", "cache")
+    with pytest.raises(sqlstore.CorruptStoreError, match="accept_lost_edits=True"):
+        repair(store.root)
+    done = repair(store.root, accept_lost_edits=True)
+    lost = {i for t in inside for i in range(t.first_record, t.first_record + t.records)}
+    check_whole(store, done, lost & store.contents.keys())
+
+
+@pytest.mark.parametrize("forget", [("index.sqlite",), ("index.sqlite", "cache")])
+def test_a_chunk_for_each_commit_and_two_of_them_missing(
+    tmp_path: Path, forget: tuple[str, ...]
+) -> None:
+    fields = {"x": sqlstore.Field("bytes", None)}
+    with sqlstore.create(tmp_path / "s", fields=fields, chunk_size=4096) as store:
+        for first in range(0, 18, 3):
+            store.extend({"x": bytes([i]) * 2000} for i in range(first, first + 3))
+        chunks = {int(p.name[:6]): p for p in (store.path / "chunks").iterdir()}
+        assert store.sql("SELECT max(chunk) AS n FROM commits")["n"][0].as_py() == 6
+    for number in (2, 4):
+        chunks[number].unlink()
+    Made(tmp_path / "s", {}, {}).forget(*forget)
+    done = repair(tmp_path / "s")
+    assert verify(tmp_path / "s")
+    lost = [*range(3, 6), *range(9, 12)]
+    with sqlstore.open(tmp_path / "s") as store:
+        found = {int(i): store.get(int(i))["x"] for i in store.ids}
+    there = {i: bytes([i]) * 2000 for i in range(18) if i not in lost}
+    if "cache" in forget:
+        assert (done.lost_records, found) == (lost, there)
+    else:
+        places = [(fault.record, fault.chunk) for fault in done.lost_values]
+        assert places == [(i, chunks[2 if i < 6 else 4].name) for i in lost]
+        assert found == there | dict.fromkeys(lost)
 
 
 @pytest.mark.parametrize("kind", [CommitKind.CHECKPOINT, CommitKind.CHECKPOINT_PART])

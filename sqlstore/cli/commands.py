@@ -207,6 +207,9 @@ def verify(options: argparse.Namespace) -> int:
         output.write_json(report.as_dict())
     else:
         output.say(*map(output.printable, str(report).split("\n")))
+        if not report:
+            hint = f"`sqlstore repair --dry-run {options.store}` says what can be saved"
+            output.say(output.printable(hint))
     return FINE if report else FAULTS
 
 

@@ -29,7 +29,5 @@ def merge(options: argparse.Namespace) -> int:
             }
         )
     else:
-        records = output.counted(len(done.ids), "record")
-        skipped = f", {done.skipped:,} skipped" if done.skipped else ""
-        output.say(output.printable(f"{options.store}: {records} appended{skipped}"))
+        output.say(output.printable(f"{options.store}: {done}"))
     return 0

@@ -103,10 +103,9 @@ def chunk_names(root: Path) -> list[str]:
 
 def chunk_size(root: Path, name: str) -> int | None:
     """Return the size of a chunk file in bytes, or None if there is no such file."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return chunk_path(root, name).lstat().st_size
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def remove_chunks(root: Path, names: Iterable[str]) -> None:
@@ -146,11 +145,16 @@ def open_to_read(path: Path) -> int:
     try:
         return _open_regular(path)
     except StorageError as error:
-        if error.errno is None:
-            raise MissingChunkError("what is there is no file", chunk=path.name) from error
-        if error.errno in (errno.ENOENT, errno.ELOOP):
-            raise MissingChunkError("the chunk file is gone", chunk=path.name) from error
+        if error.errno in (None, errno.ENOENT, errno.ELOOP):
+            raise missing(path) from error
         raise
+
+
+def missing(path: Path) -> MissingChunkError:
+    """Return the error for a chunk file that is not there, or is no file."""
+    why = "what is there is no file" if path.exists() else "the chunk file is gone"
+    why = "the chunk is a link, which sqlstore does not follow" if path.is_symlink() else why
+    return MissingChunkError(f"{why}: put the file there, or `sqlstore repair`", chunk=path.name)
 
 
 def close(descriptor: int) -> None:

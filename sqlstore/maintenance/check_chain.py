@@ -115,7 +115,9 @@ class _Check:
         names = files.chunk_names(self._root)
         retired = {name for name, row in self._chunks.items() if row.retired}
         for name in sorted(set(self._chunks) - retired - set(names)):
-            self._report.add("the chunk file is gone", chunk=name)
+            self._report.add(
+                files.missing(self._root / files.CHUNKS_FOLDER / name).message, chunk=name
+            )
         for name in sorted(retired.intersection(names)):
             self._report.notes.append(f"{name} is not needed any more; `compact` removes it")
         for name in names:

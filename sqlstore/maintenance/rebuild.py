@@ -103,8 +103,9 @@ class _Log:
         reached = self.ordered[-1].trailer.number if self.ordered else start[0]
         if (unconnected if end is None else reached < end) or not self.ordered:
             raise CorruptStoreError(
-                f"commit {reached + 1} is in none of the chunks, but commits behind it are; "
-                "a chunk is missing or damaged: run `sqlstore verify`"
+                f"commit {reached + 1} is in none of the chunks, but commits behind it are: one is "
+                "missing or damaged, to be put back from a copy; `sqlstore repair` makes a store "
+                "of what is left"
                 if self.links
                 else "the chunks hold no commit"
             )
@@ -209,8 +210,8 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
     if known > last.trailer.number:
         raise CorruptStoreError(
             f"the index knows {known} commits, the chunks hold {last.trailer.number} of them; "
-            "run `sqlstore verify` to see what is damaged, and move index.sqlite away if you want "
-            "a store of what is left",
+            "a chunk is missing or damaged, to be put back from a copy; `sqlstore repair` makes a "
+            "store of what is left",
             chunk=last.chunk,
             offset=last.trailer.end,
         )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlstore.errors import SqlstoreError
+from sqlstore.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ class Report:
         return not self.faults
 
     def __str__(self) -> str:
-        verdict = _counted(len(self.faults), "fault") if self.faults else "no faults"
+        verdict = counted(len(self.faults), "fault") if self.faults else "no faults"
         checked = [
-            _counted(self.records, "record"),
-            f"{_counted(self.values, 'value')} ({_counted(self.n_bytes, 'byte')})",
-            _counted(self.commits, "commit"),
-            _counted(self.chunks, "chunk"),
+            counted(self.records, "record"),
+            f"{counted(self.values, 'value')} ({counted(self.n_bytes, 'byte')})",
+            counted(self.commits, "commit"),
+            counted(self.chunks, "chunk"),
         ]
         faults = [f"fault: {fault}" for fault in self.faults]
         notes = [f"note: {note}" for note in self.notes]
@@ -97,7 +98,3 @@ class Report:
             names = ("record", "field", "chunk", "offset", "item")
             known = {k: v for k, v in error.where.items() if k in names}
             self.add(error.message, **{**where, **known})
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

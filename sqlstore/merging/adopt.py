@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from sqlstore.errors import CorruptChunkError, MergeError
+from sqlstore.errors import CorruptChunkError, MergeError, SqlstoreError
 from sqlstore.log import chain, files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.maintenance.rebuild import rebuild
@@ -25,16 +25,47 @@ def adopt(target: Source, chunks: Sequence[StrPath], choices: Choices) -> Merged
     target.check_writable()
     if not chunks:
         raise TypeError("adopt() takes at least one chunk file")
-    with _gathered(target, [Path(chunk) for chunk in chunks]) as stores, ExitStack() as opened:
-        for folder in stores:
-            rebuild(folder)
-        parts = [part_of(folder, f"store {folder.name}", opened) for folder in stores]
+    given: dict[str, Path] = {}
+    with (
+        _named_as_given(given),
+        _gathered(target, [Path(chunk) for chunk in chunks], given) as stores,
+        ExitStack() as opened,
+    ):
+        for folder, name in stores.items():
+            with _named(name):
+                rebuild(folder)
+        parts = [part_of(folder, name, opened) for folder, name in stores.items()]
         return append(target, parts, choices)
 
 
 @contextmanager
-def _gathered(target: Source, chunks: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a temporary folder for each store that some chunks are of, named by its uuid.
+def _named_as_given(given: Mapping[str, Path]) -> Iterator[None]:
+    """Let errors call a chunk what the caller calls it."""
+    try:
+        yield
+    except SqlstoreError as error:
+        chunk = given.get(str(error.where.get("chunk")))
+        if chunk is not None:
+            error.where["chunk"] = str(chunk)
+        raise
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let errors that name no chunk say which store they are about."""
+    try:
+        yield
+    except SqlstoreError as error:
+        if "chunk" not in error.where:
+            error.where["source"] = name
+        raise
+
+
+@contextmanager
+def _gathered(
+    target: Source, chunks: Sequence[Path], given: dict[str, Path]
+) -> Iterator[dict[Path, str]]:
+    """Give a temporary folder for each store that some chunks are of, with what errors call it.
 
     The chunks are hard links where the file system allows it: nothing is written to them.
     """
@@ -42,20 +73,23 @@ def _gathered(target: Source, chunks: Sequence[Path]) -> Iterator[list[Path]]:
     with files.storage_errors("create", folder):
         (folder / files.CHUNKS_FOLDER).mkdir(parents=True)
     try:
-        yield _sorted(target, folder, chunks)
+        yield _sorted(target, folder, chunks, given)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sorted(target: Source, folder: Path, chunks: Sequence[Path]) -> list[Path]:
-    stores: dict[Path, None] = {}
-    taken: set[str] = set()
+def _sorted(
+    target: Source, folder: Path, chunks: Sequence[Path], given: dict[str, Path]
+) -> dict[Path, str]:
+    stores: dict[Path, str] = {}
     with closing(ChunkReader(folder)) as reader:
         for number, chunk in enumerate(chunks):
             name = chunk.name
-            if name in taken or not files.CHUNK_NAME.fullmatch(name):
+            if name in given or not files.CHUNK_NAME.fullmatch(name):
                 name = f"{number:06d}-{secrets.token_hex(4)}.chunk"
-            taken.add(name)
+            given[name] = chunk
+            if chunk.is_dir():
+                raise MergeError(f"{chunk} is a folder; give the chunk files that are in it")
             linked = files.chunk_path(folder, name)
             files.link_or_copy(Path(os.path.realpath(chunk)), linked)
             try:
@@ -67,10 +101,13 @@ def _sorted(target: Source, folder: Path, chunks: Sequence[Path]) -> list[Path]:
             if store == target.store:
                 raise MergeError(f"{chunk} is a chunk of the target itself, {target.root}")
             into = folder / str(store)
-            stores[into] = None
+            stores.setdefault(into, f"the store of {chunk}")
             with files.storage_errors("create", into):
                 (into / files.CHUNKS_FOLDER).mkdir(parents=True, exist_ok=True)
                 linked.rename(files.chunk_path(into, name))
     if not stores:
-        raise MergeError("none of these files was ever committed to")
-    return list(stores)
+        raise MergeError(
+            "none of these files holds a commit; chunk files are those in the folder "
+            f"{files.CHUNKS_FOLDER} of a store"
+        )
+    return stores

@@ -16,6 +16,12 @@ from sqlstore.schema import Column, Field, Schema, with_column
 _WIDER: Final = ("int16", "int32", "int64", "float32", "float64")
 """What two types may become that are not each other's; the narrowest first."""
 
+_ADDS: Final = "add_missing=True adds it"
+_LEFT_OUT: Final = (
+    "fields are added only where the target is new, by add_missing=True; a view that does not "
+    "select it leaves it out"
+)
+
 
 def united(parts: Sequence[Part], *, add_missing: bool) -> Schema:
     """Return the schema of a new store that takes all parts.
@@ -41,11 +47,11 @@ def united(parts: Sequence[Part], *, add_missing: bool) -> Schema:
         known = Schema(fields, columns)
         for name, field in part.fields.items():
             if name not in fields:
-                _refuse_missing(part, known, name, "field", may_add=add_missing)
+                _refuse_missing(part, known, name, "field", may_add=add_missing, hint=_ADDS)
             fields[name] = _same_field(part, fields.get(name, field), field)
         for name, column in part.columns.items():
             if name not in columns:
-                _refuse_missing(part, known, name, "column", may_add=add_missing)
+                _refuse_missing(part, known, name, "column", may_add=add_missing, hint=_ADDS)
                 columns[name] = replace(column, nullable=True)
             else:
                 columns[name] = _widened(part, columns[name], column)
@@ -83,11 +89,11 @@ def extended(schema: Schema, parts: Sequence[Part], *, add_missing: bool) -> Sch
     for part in parts:
         for name, field in part.fields.items():
             if name not in schema.fields:
-                _refuse_missing(part, schema, name, "field", may_add=False)
+                _refuse_missing(part, schema, name, "field", may_add=False, hint=_LEFT_OUT)
             _same_field(part, schema.fields[name], field)
         for name, column in part.columns.items():
             if name not in schema.columns:
-                _refuse_missing(part, schema, name, "column", may_add=add_missing)
+                _refuse_missing(part, schema, name, "column", may_add=add_missing, hint=_ADDS)
                 schema = _added(schema, part, column)
             elif not _widens(column.kind, schema.columns[name].kind):
                 raise _misfit(part, schema.columns[name], column)
@@ -162,18 +168,14 @@ def _number(kind: ColumnType) -> np.dtype[np.generic] | None:
     return np.dtype(kind.name) if is_number else None
 
 
-def _refuse_missing(part: Part, known: Schema, name: str, what: str, *, may_add: bool) -> None:
+def _refuse_missing(
+    part: Part, known: Schema, name: str, what: str, *, may_add: bool, hint: str
+) -> None:
     other = "column" if what == "field" else "field"
     if name in known.names:
         raise _error(part, f"{name!r} is a {what}, in the target it is a {other}")
-    if may_add:
-        return
-    hint = (
-        "; add_missing=True adds it"
-        if what == "column"
-        else "; fields are added only where the target is new, by add_missing=True"
-    )
-    raise _error(part, f"the target has no {what} {name!r}{hint}")
+    if not may_add:
+        raise _error(part, f"the target has no {what} {name!r}; {hint}")
 
 
 def _refuse_alike(

@@ -95,6 +95,8 @@ def merge(
     choices = Choices(add_missing, on_duplicate, in_parts)
     if not srcs:
         raise TypeError("merge() takes the target and at least one source")
+    if isinstance(dst, View):
+        raise TypeError("merge() takes the folder of the target, not an open store or a view")
     target = Path(dst).absolute()
     is_new = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     with ExitStack() as opened:
@@ -113,6 +115,11 @@ def merge(
 
 def _part(src: StrPath | View, opened: ExitStack) -> Part:
     if not isinstance(src, View):
+        if not isinstance(src, str | os.PathLike):
+            raise TypeError(
+                f"a source is a folder, an open store or a view, not {type(src).__name__}; several "
+                "are given one by one, as merge(target, *sources)"
+            )
         return part_of(Path(src), str(src), opened)
     source = src._source
     source.check_open()

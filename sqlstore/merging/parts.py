@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from sqlstore.schema import Column, Field, Schema
 from sqlstore.source import Source
+from sqlstore.text import counted
 from sqlstore.types import Ids
 
 OnDuplicate: TypeAlias = Literal["raise", "skip"]
@@ -59,7 +60,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merged:
-    """What a merge has appended.
+    """What a merge has appended; printed, it says how many records.
 
     Attributes
     ----------
@@ -75,3 +76,8 @@ class Merged:
     ids: Ids
     counts: tuple[int, ...]
     skipped: int
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        skipped = f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"{counted(len(self.ids), 'record')} appended{skipped}"

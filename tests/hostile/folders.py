@@ -40,7 +40,7 @@ _NOT_A_CHUNK = "open mmap: CorruptIndexError: the index calls a chunk"
 hostile_each("chunk name", {what: (name, _NOT_A_CHUNK) for what, name in _NAMES.items()}, _called)
 
 
-@hostile("chunk file: a link to a file outside", "MissingChunkError: the chunk file is gone")
+@hostile("chunk file: a link to a file outside", "MissingChunkError: the chunk is a link")
 def _(store: Path, outside: Path) -> None:
     forge.linked(forge.chunks(store)[0], outside / "moved.chunk")
 
@@ -74,7 +74,7 @@ def _(store: Path, outside: Path) -> None:
     chunk.mkdir()
 
 
-@hostile("chunk file: a link to a device", "MissingChunkError: the chunk file is gone")
+@hostile("chunk file: a link to a device", "MissingChunkError: the chunk is a link")
 def _(store: Path, outside: Path) -> None:
     chunk = forge.chunks(store)[0]
     chunk.unlink()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlstore.maintenance.report import Fault
+from sqlstore.text import counted
 
 
 @dataclass(slots=True)
@@ -59,14 +60,14 @@ class Repaired:
         lines = [f"quarantined: {name}" for name in self.quarantined]
         lines += ["index.sqlite made anew from the chunks"] if self.rebuilt else []
         if self.from_index:
-            lines.append(f"metadata of {self.from_index} records taken from the index")
+            lines.append(f"metadata of {counted(self.from_index, 'record')} taken from the index")
         if self.lost_commits:
             lines.append(f"damaged commits: {_ranges(self.lost_commits)}")
         if self.lost_edits:
             lines.append(f"commits whose effect is lost: {_ranges(self.lost_edits)}")
         if self.lost_records:
             lines.append(f"lost records: {_ranges(self.lost_records)}")
-        lines += [f"lost value: {fault}" for fault in self.lost_values]
+        lines += _lost(self.lost_values)
         lines += [f"lost subset: {name!r}" for name in self.lost_subsets]
         lines += [f"lost snapshot: {name!r}" for name in self.lost_snapshots]
         lines += [f"note: {note}" for note in self.notes]
@@ -78,6 +79,19 @@ class Repaired:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
         return {"complete": bool(self), **asdict(self)}
+
+
+def _lost(values: list[Fault]) -> list[str]:
+    """Return in words which values are lost: a line for each field and chunk."""
+    found: dict[tuple[str | None, str | None], list[int]] = {}
+    for fault in values:
+        if fault.record is not None:
+            found.setdefault((fault.field, fault.chunk), []).append(fault.record)
+    return [
+        f"lost values of field {field!r}: {counted(len(records), 'record')}, {_ranges(records)}"
+        + (f" (chunk {chunk})" if chunk is not None else "")
+        for (field, chunk), records in found.items()
+    ]
 
 
 def _ranges(numbers: list[int]) -> str:

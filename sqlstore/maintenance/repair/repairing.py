@@ -140,14 +140,14 @@ def _refuse_to_decide(
     if found.lost_snapshots and not drop_snapshots:
         raise CorruptStoreError(
             f"the snapshots {', '.join(map(repr, found.lost_snapshots))} need chunks that are "
-            "damaged: put those back from a copy, or say that the snapshots may be dropped"
+            "damaged: put those back from a copy, or give the snapshots up by drop_snapshots=True"
         )
     if remains.lost_edits and index is None and not accept_lost_edits:
         known = remains.lost_edits[0]
         raise CorruptStoreError(
             f"commit {known.row.number} edits records, perhaps, and is damaged, and neither the "
             "cache nor an index knows what it did: put index.sqlite or the chunk back from a copy, "
-            "or say that lost edits are accepted",
+            "or go on without it by accept_lost_edits=True",
             chunk=known.chunk.name,
         )
 

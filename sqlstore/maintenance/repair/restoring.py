@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from sqlstore import copies, replay, sequences
 from sqlstore.cache import fill, locations
+from sqlstore.cache.chunks import ChunkFiles
 from sqlstore.caches import Cache
 from sqlstore.compaction.checkpointing import Said, staged_checkpoint
 from sqlstore.compaction.history import History
 from sqlstore.compaction.staged import StagedMove
 from sqlstore.compaction.state import State
 from sqlstore.edits import in_steps
-from sqlstore.errors import ChecksumError, CorruptStoreError
+from sqlstore.errors import ChecksumError, CorruptCacheError, CorruptStoreError
 from sqlstore.index.engine import Index
 from sqlstore.log import dictionary
 from sqlstore.log.edits import Edit
@@ -35,7 +36,7 @@ from sqlstore.maintenance.repair.from_index import SUBSET_KINDS
 from sqlstore.maintenance.repair.mended import MendedReader
 from sqlstore.maintenance.repair.remains import Remains
 from sqlstore.maintenance.repair.repaired import Repaired
-from sqlstore.maintenance.repair.salvage import Salvage
+from sqlstore.maintenance.repair.salvage import NOWHERE, Salvage
 from sqlstore.maintenance.report import Fault
 from sqlstore.portions import runs
 from sqlstore.positions import is_among
@@ -97,7 +98,10 @@ class Restoring:
         self._cache = remains.cache()
         self._schema = remains.is_of.schema
         state = State(self._cache, self._schema)
-        self._names = {number: row.name for number, row in salvage.chunks.items()}
+        # Of a chunk that is gone nothing but the cache may know, if the index is gone, too.
+        self._names = _names_in(self._cache) | {
+            number: row.name for number, row in salvage.chunks.items() if row.name != NOWHERE
+        }
         self._dictionaries = FoundDictionaries()
         self._trained = {p.number: self._dictionary(p) for p in state.manifest.dictionaries}
         self._deleted = np.intersect1d(remains.lost_records, state.ids)
@@ -119,7 +123,7 @@ class Restoring:
         self._history = self._known_history()
 
     def _dictionary(self, place: dictionary.DictionaryPlace) -> bytes:
-        name = self._names[place.chunk]
+        name = self._names.get(place.chunk, NOWHERE)
         data = self._reader.read(name, place.offset, place.length)
         found = dictionary.checked(data, place, name)
         self._dictionaries.add(place.number, found)
@@ -136,7 +140,8 @@ class Restoring:
         compression = rows[:, locations.COMPRESSION]
         is_lost = compression == locations.LOST
         present = compression < locations.LOST
-        moves = present & (restored | np.isin(rows[:, locations.CHUNK], list(self._gone)))
+        good = list(self._salvage.chunks.keys() - self._gone)
+        moves = present & (restored | ~np.isin(rows[:, locations.CHUNK], good))
         for row in np.flatnonzero(moves).tolist():
             is_lost[row] = not self._is_right(field, rows[row])
         self._say_lost(field, ids[is_lost], rows[is_lost])
@@ -230,7 +235,7 @@ class Restoring:
             The disk is full or fails.
         """
         last = self._salvage.end
-        chunk = max(self._names) + 1
+        chunk = max(self._names.keys() | self._salvage.chunks) + 1
         appender = Appender(self._root, self._remains.is_of, last, chunk)
         try:
             self._commit_edits(appender)
@@ -275,3 +280,12 @@ class Restoring:
             else:
                 edit = Edit(CommitKind.COMPACT, ids, values=placed)
                 appender.commit(StagedMove(edit, self._schema, bodies, ((), ())))
+
+
+def _names_in(cache: Cache) -> dict[int, str]:
+    """Return the file names of the chunks that a cache knows, by number."""
+    known, names = ChunkFiles(cache.edition, cache.manifest.chunks), {}
+    for number in range(cache.manifest.chunks):
+        with contextlib.suppress(CorruptCacheError):  # it was retired before the cache was made
+            names[number] = known[number].name
+    return names

@@ -23,9 +23,9 @@ from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import CommitKind, Header
+from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Header
 
-_NOWHERE = "000000-00000000.chunk"
+NOWHERE = "000000-00000000.chunk"
 """The name of a chunk of which nothing is known."""
 
 
@@ -221,11 +221,13 @@ class Salvage:
         count = after.first_record - first
         kind = CommitKind.APPEND if count else CommitKind.UPDATE
         kind = kind if number > 1 else CommitKind.CREATE
-        chunk = max(self.chunks, default=-1) + 1
-        if _NOWHERE in (known := {row.name: row.chunk for row in self.chunks.values()}):
-            chunk = known[_NOWHERE]
-        self.chunks[chunk] = ChunkRow(chunk, _NOWHERE, str(uuid.uuid4()), 64, 1)
-        return CommitRow(number, own, kind, chunk, 64, after.committed_at, first, count)
+        # The lowest that is free: numbers of chunks stay below those of their commits.
+        chunk = next(number for number in itertools.count() if number not in self.chunks)
+        if NOWHERE in (known := {row.name: row.chunk for row in self.chunks.values()}):
+            chunk = known[NOWHERE]
+        self.chunks[chunk] = ChunkRow(chunk, NOWHERE, str(uuid.uuid4()), HEADER_SIZE, 1)
+        offset = HEADER_SIZE + number * TRAILER_SIZE  # each has a place of its own
+        return CommitRow(number, own, kind, chunk, offset, after.committed_at, first, count)
 
     def gone(self) -> set[int]:
         """Return the numbers of the chunks that are damaged, or not there."""
