@@ -28,6 +28,7 @@ from sqlstore.errors import (
     NotAStoreError,
     SchemaError,
     SnapshotNotFoundError,
+    SqlstoreError,
     StorageError,
 )
 from sqlstore.index import records, versions
@@ -252,6 +253,21 @@ def check_shows(index: Index, snapshot: Snapshot) -> None:
             f"{snapshot.name!r} shows commit {snapshot.commit} ({snapshot.commit_uuid}); "
             f"run `sqlstore rebuild {index.root}`"
         )
+
+
+def showing(root: Path, commit: int, commit_uuid: str) -> str | None:
+    """Return the name of the snapshot whose copy ends with a commit; None if there is none."""
+    for path in paths(root):
+        with (
+            contextlib.suppress(SqlstoreError),
+            contextlib.closing(Index(path, root=root)) as index,
+        ):
+            versions.check(index)
+            last = records.last_commit(index)
+            if (last.number, last.uuid) == (commit, commit_uuid):
+                check_name(path.stem)
+                return path.stem
+    return None
 
 
 def put(index: Index, root: Path, name: str) -> None:

@@ -49,7 +49,7 @@ def test_what_the_cache_or_the_index_still_know_is_not_lost(tmp_path: Path, dama
         done = repair(store.root)
         assert done, done
         (folder,) = (store.root / "quarantine").iterdir()
-        kept = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".chunk"}
+        kept = {p.name: p.read_bytes() for p in (folder / "chunks").iterdir()}
         assert kept.items() <= before.items()
         assert kept
         if forget:  # NaN is NULL in the index, which alone knows these records
@@ -297,7 +297,7 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(
     store = made(tmp_path / "s")
     table_of_append(store)
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -324,3 +324,31 @@ def test_bytes_that_are_not_zero_before_any_table_are_a_fault_and_are_put_aside(
         (fault,) = verify(store.root).faults
         assert (fault.chunk, fault.offset) == gaps[0]
         check_whole(store, repair(store.root))
+
+
+def test_verify_checks_every_commit_by_itself_where_a_checkpoint_is_damaged(tmp_path: Path) -> None:
+    store = made(tmp_path / "s", compacting=True)
+    checkpoint = store.link(CommitKind.CHECKPOINT)
+    update, append = store.link(CommitKind.UPDATE, -1), store.link(CommitKind.APPEND, -1)
+    store.flip(checkpoint.chunk, checkpoint.trailer.table_start + 100)
+    store.flip(update.chunk, update.trailer.table_start + 100)
+    store.flip(append.chunk, append.trailer.bodies_start + 5)
+    faults = {(fault.chunk, fault.offset) for fault in verify(store.root).faults}
+    assert faults == {
+        (checkpoint.chunk, checkpoint.trailer.table_start),
+        (update.chunk, update.trailer.table_start),
+        (append.chunk, append.trailer.bodies_start),
+    }
+    store.forget("index.sqlite")
+    assert any("no values were checked" in note for note in verify(store.root).notes)
+
+
+def test_a_copy_of_a_chunk_under_another_name_is_no_fault(tmp_path: Path) -> None:
+    store = made(tmp_path / "s")
+    chunk = store.link(CommitKind.APPEND, 3).chunk
+    other = "900000-00000001.chunk"
+    shutil.copyfile(store.root / "chunks" / chunk, store.root / "chunks" / other)
+    report = verify(store.root)
+    assert report, report
+    assert report.notes == [f"{other} holds commits that another chunk has, too"]
+    assert not repair(store.root).done

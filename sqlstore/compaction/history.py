@@ -167,6 +167,10 @@ class History:
             for one in self._snapshots.values()
         ]
 
+    def put_snapshot(self, snapshot: Snapshot) -> None:
+        """Take a snapshot of what there was after the last commit that was added."""
+        self._snapshots[snapshot.name] = _Taken(snapshot, frozenset(self._live))
+
     def drop_snapshots(self, names: Iterable[str]) -> None:
         """Forget some snapshots."""
         for name in names:

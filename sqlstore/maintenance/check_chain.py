@@ -28,6 +28,9 @@ class Found:
     ----------
     index
         None if it cannot be read.
+    is_known
+        Whether it is to be known what belongs to them; not if the last checkpoint is damaged. All
+        are in ``kept`` then.
     last
         The last checkpoint; None if there is none.
     history
@@ -39,6 +42,7 @@ class Found:
     """
 
     index: Index | None
+    is_known: bool
     last: Checkpoint | None
     history: list[CommitRow]
     kept: list[Link]
@@ -49,10 +53,8 @@ class Found:
         return [*self.history, *(replay.commit_row(link.trailer) for link in self.ordered)]
 
 
-def check_chain(
-    root: Path, reader: ChunkReader, index: Index | None, report: Report
-) -> Found | None:
-    """Return the commits that there are; None if it is not to be known what belongs to them."""
+def check_chain(root: Path, reader: ChunkReader, index: Index | None, report: Report) -> Found:
+    """Return the commits that there are."""
     return _Check(root, reader, index, report).run()
 
 
@@ -68,7 +70,7 @@ class _Check:
         self._chunks: dict[str, records.ChunkRow] = {}
         self._checkpoint = 0
 
-    def run(self) -> Found | None:
+    def run(self) -> Found:
         if self._index is not None:
             try:
                 with self._index.as_of_now():
@@ -86,16 +88,20 @@ class _Check:
                 history = restore.commits(last)
         except CorruptStoreError as error:
             self._report.add(error.message, **error.where)
-            return None
+            return self._without_checkpoint(links)
         if last is None and self._checkpoint:
             self._report.add(f"the checkpoint in commit {self._checkpoint} is damaged or gone")
-            return None
+            return self._without_checkpoint(links)
         after = (0, NO_COMMIT) if last is None else (last.as_of, last.commit)
         behind = [link for link in links if link.trailer.number > after[0]]
         follow = self._followed if self._index is None else self._known
         kept = [link for link in links if link.trailer.number <= after[0]]
         self._check_kept(kept, history)
-        return Found(self._index, last, history, kept, follow(behind, after))
+        return Found(self._index, True, last, history, kept, follow(behind, after))
+
+    def _without_checkpoint(self, links: list[Link]) -> Found:
+        kept = sorted(links, key=lambda link: link.trailer.number)
+        return Found(self._index, False, None, [], kept, [])
 
     def _last_number(self) -> int | None:
         """Return the number of the last commit that is looked at, or None for all."""
@@ -195,11 +201,11 @@ class _Check:
             if link is not None:
                 ordered.append(link)
             previous = row.uuid
-        self._only_in_log(list(by_place.values()))
+        self._only_in_log(list(by_place.values()), {link.trailer.commit for link in ordered})
         return ordered
 
-    def _only_in_log(self, links: list[Link]) -> None:
-        """Say of commits that the index lacks whether that is a fault."""
+    def _only_in_log(self, links: list[Link], found: set[uuid.UUID]) -> None:
+        """Say of commits that are not where the index has one whether that is a fault."""
         last = self._commits[-1].number if self._commits else 0
         now, is_whole = last, True
         if self._index is not None and links:
@@ -211,6 +217,9 @@ class _Check:
             number = link.trailer.number
             if last < number <= now:
                 continue  # committed since this check began
+            if link.trailer.commit in found:
+                self._report.note(f"{link.chunk} holds commits that another chunk has, too")
+                continue
             message = f"commit {number} is in the log and not in the index"
             if number == now + 1 and is_whole:
                 self._report.notes.append(f"{message} yet; the next writer settles it")

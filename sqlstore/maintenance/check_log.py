@@ -19,7 +19,7 @@ from sqlstore.log.checkpoint import Checkpoint, Part
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE
+from sqlstore.log.segment import HEADER_SIZE, CommitKind
 from sqlstore.log.table import Values
 from sqlstore.maintenance.report import Report
 from sqlstore.schema import Field, Schema
@@ -78,6 +78,24 @@ def check_dictionary(
     with report.catching():
         found.add(place.number, dictionary.checked(body, place, name))
     return place
+
+
+def check_alone(
+    reader: ChunkReader, schema: Schema, link: Link, found: FoundDictionaries, report: Report
+) -> None:
+    """Check what can be checked of a commit without those around it."""
+    with report.catching(chunk=link.chunk):
+        check_gap(reader, link, report)
+        match link.trailer.kind:
+            case kind if kind in EDITS | {CommitKind.APPEND}:
+                check_values(reader, schema, link, found, report)
+            case CommitKind.DICTIONARY:
+                check_dictionary(reader, link, found, report)
+            case CommitKind.CHECKPOINT:
+                last = Checkpoint(reader, link.chunk, link.trailer)
+                check_checkpoint(reader, last, found, report)
+            case _:
+                reader.table(link.chunk, link.trailer)
 
 
 def check_gap(reader: ChunkReader, link: Link, report: Report) -> None:

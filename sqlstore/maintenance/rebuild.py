@@ -55,14 +55,21 @@ def rebuild(path: StrPath) -> int:
     root = Path(path).absolute()
     files.check_has_chunks(root)
     with contextlib.closing(WriterLock(root)) as lock, lock.held():
-        return rebuilt(root, lock)
+        return rebuilt(root, lock, may_lose=False)
 
 
-def rebuilt(root: Path, lock: WriterLock) -> int:
-    """Do it under the writer lock, which must be held; return how many records there are."""
+def rebuilt(root: Path, lock: WriterLock, *, may_lose: bool) -> int:
+    """Do it under the writer lock, which must be held; return how many records there are.
+
+    Parameters
+    ----------
+    may_lose
+        Whether the index may know of later commits than the chunks.
+    """
     with contextlib.closing(ChunkReader(root)) as reader:
         log = _Log(reader)
-        _refuse_to_lose(root, log.ordered[-1])
+        if not may_lose:
+            _refuse_to_lose(root, log.ordered[-1])
         snapshots = log.snapshots()
         for some in _by_checkpoint(reader, log.links, snapshots, log.last):
             with _removed_at_end(root) as temporary:

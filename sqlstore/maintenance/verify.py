@@ -114,9 +114,10 @@ class _Check:
 
     def run(self) -> None:
         found = check_chain.check_chain(self._root, self._reader, self._index, self._report)
-        if found is None:
-            return
         self._index = found.index
+        if not found.is_known:
+            self._check_alone(found.kept)
+            return
         is_of = self._identity(found)
         if is_of is None:
             return
@@ -183,6 +184,25 @@ class _Check:
                     check_log.check_gap(self._reader, link, report)
                     how = self._dictionaries, report
                     check_log.check_values(self._reader, schema, link, *how)
+        self._report.faults += [f for f in report.faults if f not in self._report.faults]
+
+    def _check_alone(self, links: list[Link]) -> None:
+        """Check commits of which nobody knows what they follow, each by itself."""
+        if self._index is None:
+            self._report.note(
+                "no values were checked, as neither a checkpoint nor an index says what they are"
+            )
+            return
+        self._report.note(
+            "commits were checked one by one, and not compared with the index, as the checkpoint "
+            "that they follow is damaged; `sqlstore repair` makes it anew"
+        )
+        report = Report()
+        with report.catching():
+            schema = records.schema(self._index)
+            check_index.check_sqlite(self._index, schema, report)
+            for link in progress(links, "verify", "commits"):
+                check_log.check_alone(self._reader, schema, link, self._dictionaries, report)
         self._report.faults += [f for f in report.faults if f not in self._report.faults]
 
     def _edited(self, ordered: list[Link], schema: Schema) -> Edited | None:

@@ -7,24 +7,60 @@ else is left.
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sqlstore import checksum
+from sqlstore import checksum, replay
 from sqlstore.arrow import validity
-from sqlstore.errors import CorruptIndexError
+from sqlstore.errors import CorruptIndexError, CorruptStoreError
 from sqlstore.given import MISFIT
-from sqlstore.index import records
+from sqlstore.index import dictionaries, records
 from sqlstore.index import subsets as index_subsets
 from sqlstore.index.engine import Index
 from sqlstore.log import checkpoint, ipc, table
+from sqlstore.log import dictionary as log_dictionary
+from sqlstore.log.reader import ChunkReader
 from sqlstore.log.segment import CommitKind
 from sqlstore.log.subsets import Described, fingerprint_of
 from sqlstore.log.table import Values
 from sqlstore.maintenance import foreign
-from sqlstore.schema import Field, Schema
+from sqlstore.maintenance.repair.salvage import Salvage
+from sqlstore.schema import Column, Field, Schema
 from sqlstore.types import Ids
+
+
+def brought_up(index: Index, path: Path, reader: ChunkReader, salvage: Salvage) -> Index | None:
+    """Return a copy of an older index with all commits behind it, or None if they do not fit.
+
+    A writer that was killed leaves one commit that the index lacks, a repair some.
+
+    Parameters
+    ----------
+    path
+        Where to put the copy.
+    """
+    last = records.last_commit(index).number
+    behind = [known.link for known in salvage.commits if known.row.number > last]
+    index.copy_to(path)
+    with contextlib.ExitStack() as stack, contextlib.suppress(CorruptStoreError):
+        copy = Index(path, write=True)
+        stack.callback(copy.close)
+        schema = records.schema(copy)
+        for number, link in enumerate(behind, start=last + 1):
+            if link is None or link.trailer.number != number:
+                return None
+            with copy.transaction():
+                how = reader, link.chunk, link.trailer
+                schema = replay.insert_from_log(copy, schema, *how, sealed=True)
+                copy.commit()
+        stack.pop_all()
+        return copy
+    return None
 
 
 def values(
@@ -96,12 +132,24 @@ def _columns(
     try:
         ids, stored = foreign.rows(index, schema, first, stop - first)
         declared = {
-            column.number: foreign.declared(column, array, ids)
+            column.number: with_nan(column, foreign.declared(loosened(column), array, ids))
             for column, array in zip(schema.columns.values(), stored, strict=True)
         }
     except MISFIT as error:
         raise CorruptIndexError(f"{index.path} holds what no column can: {error}") from error
     return ids, declared
+
+
+def loosened(column: Column) -> Column:
+    """Return a column that may be null if SQLite has null in it for NaN."""
+    return replace(column, nullable=True) if column.kind.storage == "REAL" else column
+
+
+def with_nan(column: Column, values: pa.Array) -> pa.Array:
+    """Return the values of a loosened column with NaN where only that can be meant."""
+    if column.nullable or column.kind.storage != "REAL":
+        return values
+    return values.fill_null(float("nan"))
 
 
 def _spread(array: pa.Array, at: Ids, count: int) -> pa.Array:
@@ -122,16 +170,26 @@ def _scattered(found: Values, at: Ids, count: int) -> Values:
     return Values(**spread)
 
 
-def saved(index: Index) -> tuple[list[tuple[int, Described, Ids]], list[str]]:
+def dictionary(index: Index, number: int, chunk: int) -> pa.RecordBatch | None:
+    """Return the table of the commit of a dictionary, if the index still has it in that chunk."""
+    for row in dictionaries.listed(index):
+        if (row.number, row.chunk) == (number, chunk):
+            said = row.number, row.field, row.offset, row.length, row.crc
+            arrays = [pa.array([one], pa.uint32()) for one in said]
+            return pa.record_batch(arrays, schema=log_dictionary.ROW)
+    return None
+
+
+def saved(index: Index) -> tuple[list[tuple[int, Described, Ids]], dict[int, str]]:
     """Return the subsets whose members are proven by their fingerprint, and names of others."""
-    found, wrong = [], []
+    found, wrong = [], dict[int, str]()
     for row in index_subsets.listed(index):
         ids = np.array(index_subsets.members(index, row.number), np.int64)
         if fingerprint_of(ids) == row.fingerprint and len(ids) == row.records:
             said = row.sql, row.parameters, row.note, row.fingerprint, row.content
             found.append((row.number, Described(row.name, *said), ids))
         else:
-            wrong.append(row.name)
+            wrong[row.number] = row.name
     return found, wrong
 
 

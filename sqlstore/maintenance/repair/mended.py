@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
-from sqlstore.log.checkpoint import Checkpoint
-from sqlstore.log.edits import EDITS
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE, CommitKind, Trailer
+from sqlstore.log.segment import HEADER_SIZE, Header, Trailer
 from sqlstore.maintenance import check_log
 from sqlstore.maintenance.check_log import FoundDictionaries
 from sqlstore.maintenance.repair.salvage import Known, Salvage
@@ -18,14 +17,13 @@ from sqlstore.maintenance.report import Report
 from sqlstore.progress import progress
 from sqlstore.schema import Schema
 
-_WITH_VALUES = EDITS | {CommitKind.APPEND}
-
 
 class MendedReader(ChunkReader):
-    """Reads chunks; for damaged commits it gives the tables that it was told to."""
+    """Reads chunks; for damaged headers and commits it gives what it was told to."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.headers: Mapping[str, Header] = {}
         self._tables: dict[int, pa.RecordBatch] = {}
         self._trailers: dict[tuple[str, int], Trailer] = {}
 
@@ -35,12 +33,20 @@ class MendedReader(ChunkReader):
         self._tables[row.number] = batch
         if known.link is None:
             uuids, ids = (place.commit, place.commit), (row.first_record, row.records)
-            # Where bodies and table lie is not known, and nobody asks: the table is given.
-            offsets = HEADER_SIZE, HEADER_SIZE, HEADER_SIZE, row.offset
+            # Where its bodies begin and its table lies is not known; the table is given.
+            offsets = HEADER_SIZE, row.offset, row.offset, row.offset
             marks = row.committed_at, row.chunk
             self._trailers[place.name, row.offset] = Trailer(
                 row.kind, False, 0, row.number, *uuids, *ids, *marks, *offsets, 0
             )
+
+    def forget_mended(self) -> None:
+        """Give what is there again."""
+        self._tables, self._trailers = {}, {}
+
+    def header(self, name: str) -> Header:
+        """Return the header of a chunk."""
+        return self.headers.get(name) or super().header(name)
 
     def trailer(self, name: str, offset: int, chunk: uuid.UUID) -> Trailer | None:
         """Return the trailer at an offset, or None if none is there."""
@@ -60,17 +66,7 @@ def damaged_chunks(reader: ChunkReader, schema: Schema, salvage: Salvage) -> set
     links = [link for _, link in sorted(salvage.links.items())]
     for link in progress(links, "check", "commits"):
         report = Report()
-        with report.catching(chunk=link.chunk):
-            check_log.check_gap(reader, link, report)
-            if link.trailer.kind in _WITH_VALUES:
-                check_log.check_values(reader, schema, link, dictionaries, report)
-            elif link.trailer.kind == CommitKind.DICTIONARY:
-                check_log.check_dictionary(reader, link, dictionaries, report)
-            elif link.trailer.kind == CommitKind.CHECKPOINT:
-                last = Checkpoint(reader, link.chunk, link.trailer)
-                check_log.check_checkpoint(reader, last, dictionaries, report)
-            else:
-                reader.table(link.chunk, link.trailer)
+        check_log.check_alone(reader, schema, link, dictionaries, report)
         if not report:
             found.add(link.chunk)
     return found

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from sqlstore import identity
-from sqlstore.cache import fill, folder, manifest
+from sqlstore.cache import fill
 from sqlstore.cache.chunks import ChunkFile
 from sqlstore.cache.manifest import Manifest
 from sqlstore.caches import Cache
 from sqlstore.compaction.state import State
-from sqlstore.errors import CorruptCacheError, CorruptStoreError
+from sqlstore.errors import CorruptCacheError, CorruptStoreError, StorageError, StoreFullError
 from sqlstore.identity import Identity
 from sqlstore.index.engine import Index
-from sqlstore.log import edits, ipc
+from sqlstore.log import edits, files, ipc
 from sqlstore.log.edits import EDITS, Edit
 from sqlstore.log.segment import SCHEMA_KINDS, CommitKind
 from sqlstore.maintenance.repair import from_index
+from sqlstore.maintenance.repair.from_cache import Cached
 from sqlstore.maintenance.repair.mended import MendedReader
 from sqlstore.maintenance.repair.salvage import Known, Salvage
 from sqlstore.types import Ids
@@ -46,6 +48,8 @@ class Remains:
         The index if SQLite finds no damage in it; None otherwise.
     salvage
         What commits there are.
+    cached
+        What the cache says; None if there is none.
 
     Attributes
     ----------
@@ -55,6 +59,8 @@ class Remains:
         The commits whose trailer or table is damaged.
     lost_edits
         Those of them whose edits neither log nor cache know.
+    is_move_lost
+        Whether neither of them knows where a compaction has put values.
     lost_records
         The ids of the records of which nothing is left, ascending. With an index that knows the
         others they were deleted before; without one nobody knows.
@@ -69,12 +75,16 @@ class Remains:
         reader: MendedReader,
         index: Index | None,
         salvage: Salvage,
+        cached: Cached | None,
     ) -> None:
         self._root, self._scratch, self._reader, self._index = root, scratch, reader, index
         self._salvage = salvage
+        self._cached = cached
+        reader.headers = salvage.headers
         self.is_of = self._identity()
         self.unreadable = [known for known in salvage.commits if not self.is_readable(known)]
         self.lost_edits: list[Known] = []
+        self.is_move_lost = False
         self.lost_records: Ids = np.empty(0, np.int64)
         self.from_index = 0
 
@@ -127,31 +137,38 @@ class Remains:
         if have is None:
             return None
         self._forget()
-        lost = {place.number for place in self._extended(have).manifest.lost}
+        unknown = [known for known in self.unreadable if known.row.number > have.commit]
+        self.is_move_lost = any(known.row.kind == CommitKind.COMPACT for known in unknown)
+        found = self._extended(have)
+        lost = {place.number for place in found.manifest.lost}
+        if not lost:
+            return found
         for known in self.unreadable:
             if known.row.number in lost:
                 self._mend(known)
-        have = begin() if lost else have
+        have = begin()  # extending it has replaced files of what it was
         return None if have is None else self._extended(have)
 
     def _forget(self) -> None:
+        self._reader.forget_mended()
         self.lost_edits, self.lost_records, self.from_index = [], np.empty(0, np.int64), 0
 
     def _copied(self) -> Manifest | None:
         """Return a copy of the cache in the store, if it is of this history and nothing is lost."""
-        place = folder.shared(self._root)
-        found = manifest.load(place)
-        if found is None or found.store != self._salvage.store or found.lost:
+        if self._cached is None or not self._salvage.is_ours(self._cached):
             return None
-        known = {known.row.number: known.row.uuid for known in self._salvage.commits}
-        if known.get(found.commit) != str(found.commit_uuid):
-            return None
-        copy = self._scratch / found.edition
+        copy = self._scratch / self._cached.manifest.edition
         shutil.rmtree(copy, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            shutil.copytree(place / found.edition, copy)
-            return found
-        return None
+        try:
+            with files.storage_errors("copy the cache to", copy):
+                copy.mkdir()
+                for path in self._cached.edition.iterdir():
+                    files.put(copy / path.name, files.mapped(path))
+        except StoreFullError:
+            raise  # without it more would be lost than is
+        except StorageError:
+            return None  # it is damaged, too
+        return self._cached.manifest
 
     def _begun(self) -> Manifest:
         """Return a cache of what the last checkpoint says, or of nothing."""
@@ -179,11 +196,8 @@ class Remains:
         """Give the reader the table of a commit, as far as the index has it."""
         row = known.row
         if row.kind == CommitKind.DICTIONARY:
-            raise CorruptStoreError(
-                "the commit of a dictionary is damaged, and every value that was compressed with "
-                "it is lost with it: put the chunk back from a copy",
-                chunk=known.chunk.name,
-            )
+            self._reader.mend(known, self._dictionary(known))
+            return
         if row.kind in EDITS:
             self.lost_edits.append(known)
             nothing = Edit(CommitKind(row.kind), np.empty(0, np.int64))
@@ -201,6 +215,20 @@ class Remains:
         self.from_index += len(ids)
         rest = np.setdiff1d(np.arange(first, stop), ids, assume_unique=True)
         self.lost_records = np.union1d(self.lost_records, rest)
+
+    def _dictionary(self, known: Known) -> pa.RecordBatch:
+        """Return the table of the commit of a dictionary; its bytes are looked at later."""
+        number = self._salvage.dictionaries_before(known)
+        batch = None
+        if self._index is not None:
+            batch = from_index.dictionary(self._index, number, known.row.chunk)
+        if batch is None:
+            raise CorruptStoreError(
+                "the commit of a dictionary is damaged, and every value that was compressed with "
+                "it is lost with it: put the chunk back from a copy",
+                chunk=known.chunk.name,
+            )
+        return batch
 
     def _ids_of(self, known: Known) -> tuple[int, int]:
         """Return the ids that may be in an append, or in a part of the last checkpoint."""

@@ -35,6 +35,8 @@ class Repaired:
         The numbers of those of them of which nothing tells what they did: it is as before them.
     lost_subsets, lost_snapshots
         The names of those that are gone.
+    still_wrong
+        What `verify` finds afterwards; nothing, unless something else has damaged the store since.
     notes
         What else is worth knowing.
     """
@@ -49,11 +51,13 @@ class Repaired:
     lost_edits: list[int] = field(default_factory=list)
     lost_subsets: list[str] = field(default_factory=list)
     lost_snapshots: list[str] = field(default_factory=list)
+    still_wrong: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         named = self.lost_subsets, self.lost_snapshots
-        return not any((self.lost_records, self.lost_values, self.lost_edits, *named))
+        lost = self.lost_records, self.lost_values, self.lost_edits, *named
+        return not any((*lost, self.still_wrong))
 
     def __str__(self) -> str:
         """Return it in words."""
@@ -70,10 +74,11 @@ class Repaired:
         lines += _lost(self.lost_values)
         lines += [f"lost subset: {name!r}" for name in self.lost_subsets]
         lines += [f"lost snapshot: {name!r}" for name in self.lost_snapshots]
+        lines += [f"still wrong: {fault}" for fault in self.still_wrong]
         lines += [f"note: {note}" for note in self.notes]
         if not lines:
             return "nothing to repair"
-        verdict = "nothing is lost" if self else "what was lost is listed"
+        verdict = "nothing is lost" if self else "what is lost is listed"
         return "\n".join([verdict if self.done else f"not done yet; {verdict}", *lines])
 
     def as_dict(self) -> dict[str, Any]:

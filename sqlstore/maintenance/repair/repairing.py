@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlstore import copies, recover
-from sqlstore.errors import CorruptStoreError, SqlstoreError, StoreBusyError
+from sqlstore.errors import CorruptStoreError, SqlstoreError, StorageError, StoreBusyError
 from sqlstore.index import records, versions
 from sqlstore.index.engine import INDEX_NAME, Index
 from sqlstore.log import files
@@ -23,17 +23,17 @@ from sqlstore.log.lock import WriterLock
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.maintenance import check_index
 from sqlstore.maintenance.rebuild import rebuilt
+from sqlstore.maintenance.repair import from_cache, from_index
 from sqlstore.maintenance.repair.mended import MendedReader, damaged_chunks
 from sqlstore.maintenance.repair.remains import Remains
 from sqlstore.maintenance.repair.repaired import Repaired
 from sqlstore.maintenance.repair.restoring import Restoring
-from sqlstore.maintenance.repair.salvage import Salvage
+from sqlstore.maintenance.repair.salvage import MOST_GONE, Salvage
 from sqlstore.maintenance.report import Report
 from sqlstore.maintenance.verify import verify
 from sqlstore.types import StrPath
 
 QUARANTINE: Final = "quarantine"
-_MOST_NAMED: Final = 1000  # the number in the lock file may be damaged itself
 
 
 def repair(
@@ -76,19 +76,25 @@ def repair(
         return Repaired()
     found = Repaired(rebuilt=True)
     with contextlib.ExitStack() as stack:
-        index = _sound_index(root)
+        index, known = _sound_index(root)
         if index is not None:
             stack.callback(index.close)
         lock = stack.enter_context(contextlib.closing(WriterLock(root)))
         stack.enter_context(lock.held())
         reader = stack.enter_context(contextlib.closing(MendedReader(root)))
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlstore-")))
-        salvage = Salvage(reader, index)
-        found.lost_edits = _gone_at_the_end(lock, salvage)
+        with files.storage_errors("make", "a temporary folder"):
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlstore-")))
+        cached = from_cache.cached(root)
+        salvage = Salvage(reader, index, cached)
+        found.lost_edits = _gone_at_the_end(max(known, lock.text().last), salvage)
         if index is not None and records.last_commit(index).number < salvage.end.number:
-            found.notes.append("the index is older than the chunks, so nothing is taken from it")
-            index = None
-        remains = Remains(root, scratch, reader, index, salvage)
+            index = from_index.brought_up(index, scratch / INDEX_NAME, reader, salvage)
+            if index is None:
+                older = "the index is older than the chunks, so nothing is taken from it"
+                found.notes.append(older)
+            else:
+                stack.callback(index.close)
+        remains = Remains(root, scratch, reader, index, salvage, cached)
         salvage.damaged |= damaged_chunks(reader, remains.is_of.schema, salvage)
         restoring = None
         if not salvage.is_whole():
@@ -97,36 +103,39 @@ def repair(
         found.quarantined = _to_quarantine(root, salvage)
         if dry_run:
             return found
-        if found.quarantined:
-            _put_into_quarantine(root, found)
-        if restoring is not None:
-            restoring.commit()
-            files.remove_chunks(root, salvage.damaged)
-        rebuilt(root, lock)
+        kept = _put_into_quarantine(root, found) if found.quarantined else None
+        _put_right(root, lock, salvage, restoring)
     found.done = True
-    found.notes += [f"still wrong: {fault}" for fault in verify(root).faults]
+    found.still_wrong = verify(root).faults
+    if kept is not None:
+        _put_report(kept, found)
     return found
 
 
-def _sound_index(root: Path) -> Index | None:
-    """Return the index if SQLite finds no damage in it, and it is as sqlstore made it."""
+def _sound_index(root: Path) -> tuple[Index | None, int]:
+    """Return the index if SQLite finds no damage in it, and it is as sqlstore made it.
+
+    The number is that of the last commit that it has, be it damaged or not.
+    """
+    known = 0
     with contextlib.suppress(SqlstoreError):
         index = recover.open_index_to_read(root)
         with contextlib.ExitStack() as stack:
             stack.callback(index.close)
+            known = records.last_commit(index).number
             versions.check(index)
             report = Report()
             check_index.check_sqlite(index, records.schema(index), report)
             if report:
                 stack.pop_all()
-                return index
-    return None
+                return index, known
+    return None, known
 
 
-def _gone_at_the_end(lock: WriterLock, salvage: Salvage) -> list[int]:
-    """Return the numbers of commits that were acknowledged, behind the last that is known."""
+def _gone_at_the_end(last: int, salvage: Salvage) -> list[int]:
+    """Return the numbers of commits up to one, behind the last of which anything is known."""
     end = salvage.end.number
-    return list(range(end + 1, min(lock.text().last, end + _MOST_NAMED) + 1))
+    return list(range(end + 1, min(last, end + MOST_GONE) + 1))
 
 
 def _refuse_to_decide(
@@ -159,10 +168,16 @@ def _to_quarantine(root: Path, salvage: Salvage) -> list[str]:
     ------
     StoreBusyError
         A writer is about to append to one of the chunks.
+    StorageError
+        The quarantine would lie outside of the store.
     """
     for name in files.chunk_names(root):
         if name in salvage.damaged and not ChunkWriter.is_free(root, name):
             raise StoreBusyError(f"a writer has the damaged chunk {name}; end it and try again")
+    if (root / QUARANTINE).is_symlink():
+        raise StorageError(
+            f"{root / QUARANTINE} is a link; it must be a folder of the store itself"
+        )
     chunks = [root / files.CHUNKS_FOLDER / name for name in sorted(salvage.damaged)]
     kept = [path for path in (*chunks, root / INDEX_NAME, *copies.paths(root)) if _is_there(path)]
     return [str(path.relative_to(root)) for path in kept]
@@ -172,19 +187,31 @@ def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _put_into_quarantine(root: Path, found: Repaired) -> None:
+def _put_right(root: Path, lock: WriterLock, salvage: Salvage, restoring: Restoring | None) -> None:
+    if restoring is not None:
+        restoring.commit()
+        files.remove_chunks(root, salvage.damaged)
+    rebuilt(root, lock, may_lose=True)
+
+
+def _put_into_quarantine(root: Path, found: Repaired) -> Path:
     """Keep files in a folder of their own, with the report, before anything is changed."""
     folder = root / QUARANTINE / secrets.token_hex(4)
-    with files.storage_errors("create", folder):
-        folder.mkdir(parents=True)
     for path in found.quarantined:
-        place, to = root / path, folder / Path(path).name
+        place, to = root / path, folder / path
+        with files.storage_errors("create", to.parent):
+            to.parent.mkdir(parents=True, exist_ok=True)
         if place.is_file() and not place.is_symlink():
             files.link_or_copy(place, to)
         else:
             with files.storage_errors("move", place):
                 place.rename(to)
     found.notes.append(f"what was moved or replaced lies in {folder.relative_to(root)}")
-    files.put(folder / "report.json", json.dumps(found.as_dict(), indent=1).encode())
-    for one in (folder, folder.parent, root):
+    _put_report(folder, found)
+    for one in (*filter(Path.is_dir, folder.iterdir()), folder, folder.parent, root):
         files.sync_folder(one)
+    return folder
+
+
+def _put_report(folder: Path, found: Repaired) -> None:
+    files.put(folder / "report.json", json.dumps(found.as_dict(), indent=1).encode())

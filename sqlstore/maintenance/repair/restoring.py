@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
+import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +17,13 @@ from numpy.typing import NDArray
 
 from sqlstore import copies, replay, sequences
 from sqlstore.cache import fill, locations
-from sqlstore.cache.chunks import ChunkFiles
 from sqlstore.caches import Cache
 from sqlstore.compaction.checkpointing import Said, staged_checkpoint
 from sqlstore.compaction.history import History
 from sqlstore.compaction.staged import StagedMove
 from sqlstore.compaction.state import State
 from sqlstore.edits import in_steps
-from sqlstore.errors import ChecksumError, CorruptCacheError, CorruptStoreError
+from sqlstore.errors import ChecksumError, CorruptStoreError
 from sqlstore.index.engine import Index
 from sqlstore.log import dictionary
 from sqlstore.log.edits import Edit
@@ -30,13 +31,13 @@ from sqlstore.log.segment import TRAILER_SIZE, CommitKind
 from sqlstore.maintenance import absorb
 from sqlstore.maintenance.absorb import Held
 from sqlstore.maintenance.check_log import FoundDictionaries
-from sqlstore.maintenance.repair import from_index
+from sqlstore.maintenance.repair import from_index, taken_keys
 from sqlstore.maintenance.repair.appending import Appender
 from sqlstore.maintenance.repair.from_index import SUBSET_KINDS
 from sqlstore.maintenance.repair.mended import MendedReader
 from sqlstore.maintenance.repair.remains import Remains
 from sqlstore.maintenance.repair.repaired import Repaired
-from sqlstore.maintenance.repair.salvage import NOWHERE, Salvage
+from sqlstore.maintenance.repair.salvage import Known, Salvage
 from sqlstore.maintenance.report import Fault
 from sqlstore.portions import runs
 from sqlstore.positions import is_among
@@ -98,24 +99,35 @@ class Restoring:
         self._cache = remains.cache()
         self._schema = remains.is_of.schema
         state = State(self._cache, self._schema)
-        # Of a chunk that is gone nothing but the cache may know, if the index is gone, too.
-        self._names = _names_in(self._cache) | {
-            number: row.name for number, row in salvage.chunks.items() if row.name != NOWHERE
-        }
+        self._names = {number: row.name for number, row in salvage.chunks.items()}
         self._dictionaries = FoundDictionaries()
         self._trained = {p.number: self._dictionary(p) for p in state.manifest.dictionaries}
         self._deleted = np.intersect1d(remains.lost_records, state.ids)
+        if index is None and remains.lost_edits:
+            left = np.setdiff1d(state.ids, self._deleted, assume_unique=True)
+            keyless = taken_keys.records_without(state, salvage, reader, left)
+            self._deleted = np.union1d(self._deleted, keyless)
         if index is None:
             found.lost_records = self._deleted.tolist()
         found.lost_commits = [known.row.number for known in remains.unreadable]
+        self._unreadable = set(found.lost_commits)
         found.from_index = remains.from_index
         if index is None:
             found.lost_edits += [known.row.number for known in remains.lost_edits]
         self._updated: list[absorb.Changed] = []
         if remains.lost_edits and index is not None:
-            held = Held(state.ids, state.next_record, self._schema, state.metadata)
-            self._updated, deleted = absorb.differences(held, index)
+            columns = self._schema.columns
+            loosened = {name: from_index.loosened(column) for name, column in columns.items()}
+            schema = dataclasses.replace(self._schema, columns=loosened)
+            held = Held(state.ids, state.next_record, schema, state.metadata)
+            changed, deleted = absorb.differences(held, index)
             self._deleted = np.union1d(self._deleted, deleted)
+            self._updated = [
+                dataclasses.replace(
+                    one, values=from_index.with_nan(columns[one.column.name], one.values)
+                )
+                for one in changed
+            ]
         self._state = state
         self._values = [
             one for field in self._schema.fields.values() for one in self._elsewhere(field)
@@ -123,9 +135,13 @@ class Restoring:
         self._history = self._known_history()
 
     def _dictionary(self, place: dictionary.DictionaryPlace) -> bytes:
-        name = self._names.get(place.chunk, NOWHERE)
+        name = self._names[place.chunk]
         data = self._reader.read(name, place.offset, place.length)
-        found = dictionary.checked(data, place, name)
+        try:
+            found = dictionary.checked(data, place, name)
+        except ChecksumError as error:
+            message = f"{error.message}, and they are lost with it: put the chunk back from a copy"
+            raise ChecksumError(message, **error.where) from error
         self._dictionaries.add(place.number, found)
         return found
 
@@ -157,7 +173,7 @@ class Restoring:
     def _restore(self, field: Field, ids: Ids, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Take from the index where values lie of which the log does not say it, in place."""
         unknown = rows[:, locations.COMPRESSION] == locations.LOST
-        if self._remains.lost_edits:
+        if self._remains.lost_edits or self._remains.is_move_lost:
             unknown[:] = True
         if self._index is None or not unknown.any():
             return np.zeros(len(ids), bool)
@@ -205,24 +221,53 @@ class Restoring:
 
     def _known_history(self) -> History:
         history = History(self._salvage.chunks.values(), self._salvage.base)
+        lost = set(self._found.lost_edits)
         for known in self._salvage.commits:
-            if known.link is not None and known not in self._remains.unreadable:
+            if known.link is not None and known.row.number not in self._unreadable:
                 history.add(self._reader, known.link.chunk, known.link.trailer)
                 continue
-            history.add_row(known.row, known.row.offset + TRAILER_SIZE)
-            if known.row.kind in copies.KINDS or (
-                known.row.kind in SUBSET_KINDS and self._index is None
+            is_told = known.row.kind == CommitKind.SNAPSHOT and self._take_snapshot(history, known)
+            is_told |= known.row.kind in SUBSET_KINDS and self._index is not None
+            is_other = known.row.kind in (*copies.KINDS, *SUBSET_KINDS)
+            # What else than records a commit was about that is only guessed nobody knows.
+            if (is_other and not is_told) or (
+                known.is_guessed and known.row.kind != CommitKind.APPEND
             ):
-                self._found.lost_edits.append(known.row.number)
-        if self._index is not None and any(
-            known.row.kind in SUBSET_KINDS for known in self._remains.unreadable
-        ):
-            saved, self._found.lost_subsets = from_index.saved(self._index)
-            history.put_subsets(saved)
+                lost.add(known.row.number)
+            history.add_row(known.row, known.row.offset + TRAILER_SIZE)
+        self._found.lost_edits = sorted(lost)
+        if self._index is not None:
+            self._take_subsets(history, self._index)
         self._found.lost_snapshots = [
             name for name, needed in history.needs().items() if needed & self._gone
         ]
         return history
+
+    def _take_snapshot(self, history: History, known: Known) -> bool:
+        """Take a snapshot whose commit is damaged, if there is a copy that shows the one before."""
+        before = history.commits[-1]
+        name = copies.showing(self._root, before.number, before.uuid)
+        if name is None:
+            return False
+        taken_at = dt.datetime.fromtimestamp(known.row.committed_at / 1e6, dt.UTC)
+        shown = before.number, uuid.UUID(before.uuid)
+        history.put_snapshot(copies.Snapshot(name, None, *shown, taken_at))
+        self._found.notes.append(f"the note of snapshot {name!r} is lost, if it had one")
+        return True
+
+    def _take_subsets(self, history: History, index: Index) -> None:
+        """Take from the index the subsets that damaged commits have saved, or not dropped."""
+        by_number = {known.row.number: known.row.kind for known in self._remains.unreadable}
+        kinds = set(by_number.values())
+        if kinds.isdisjoint(SUBSET_KINDS):
+            return
+        saved, wrong = from_index.saved(index)
+        there = {one[0] for one in saved} | wrong.keys()
+        may_be_dropped = CommitKind.DROP_SUBSET in kinds
+        kept = [one for one in history.saved() if not may_be_dropped or one[0] in there]
+        history.put_subsets([*(one for one in saved if one[0] in by_number), *kept])
+        lost = wrong.keys() & by_number.keys()
+        self._found.lost_subsets = [name for number, name in wrong.items() if number in lost]
 
     # What is committed
 
@@ -235,7 +280,7 @@ class Restoring:
             The disk is full or fails.
         """
         last = self._salvage.end
-        chunk = max(self._names.keys() | self._salvage.chunks) + 1
+        chunk = max(self._names) + 1
         appender = Appender(self._root, self._remains.is_of, last, chunk)
         try:
             self._commit_edits(appender)
@@ -280,12 +325,3 @@ class Restoring:
             else:
                 edit = Edit(CommitKind.COMPACT, ids, values=placed)
                 appender.commit(StagedMove(edit, self._schema, bodies, ((), ())))
-
-
-def _names_in(cache: Cache) -> dict[int, str]:
-    """Return the file names of the chunks that a cache knows, by number."""
-    known, names = ChunkFiles(cache.edition, cache.manifest.chunks), {}
-    for number in range(cache.manifest.chunks):
-        with contextlib.suppress(CorruptCacheError):  # it was retired before the cache was made
-            names[number] = known[number].name
-    return names

@@ -1,7 +1,8 @@
 """What is known of the commits of a damaged store: from its chunks, from its index, by numbers.
 
 A commit whose trailer is gone is still known if the index has its row; or else by the gap that it
-leaves in the numbers, and by the commit behind it, which names its uuid.
+leaves in the numbers, and by the commit behind it, which names its uuid. The cache knows which
+chunks there were, and how many commits.
 """
 
 from __future__ import annotations
@@ -23,19 +24,27 @@ from sqlstore.log import chain, files
 from sqlstore.log.chain import Link
 from sqlstore.log.checkpoint import Checkpoint
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import HEADER_SIZE, TRAILER_SIZE, CommitKind, Header
+from sqlstore.log.segment import HEADER_SIZE, CommitKind, Header
+from sqlstore.maintenance.repair.from_cache import Cached
 
-NOWHERE = "000000-00000000.chunk"
+MOST_GONE = 1000
+"""Commits behind the last that is known: what says how many there were may be damaged itself."""
+
+_NOWHERE = "000000-00000000.chunk"
 """The name of a chunk of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A commit: its row, where it lies, and its trailer unless that is damaged."""
+    """A commit: its row, where it lies, and its trailer unless that is damaged.
+
+    Neither log nor index has the row of one that is guessed: what kind it was nobody knows.
+    """
 
     row: CommitRow
     chunk: ChunkRow
     link: Link | None
+    is_guessed: bool
 
     def place(self) -> Place:
         """Return where it lies."""
@@ -54,11 +63,15 @@ class Salvage:
         Reads the log.
     index
         The index if SQLite finds no damage in it; None otherwise.
+    cached
+        What the cache says; None if there is none.
 
     Attributes
     ----------
     store
         The uuid of the store.
+    headers
+        What the headers of chunks say, or said before they were damaged, by name.
     damaged
         The names of chunks that are damaged in themselves.
     chunks
@@ -76,12 +89,15 @@ class Salvage:
         Chunks of several stores, or of copies with histories of their own, were mixed.
     """
 
-    def __init__(self, reader: ChunkReader, index: Index | None) -> None:
+    def __init__(self, reader: ChunkReader, index: Index | None, cached: Cached | None) -> None:
         self._reader = reader
         self._index = index
-        self._uuids = {row.name: row.uuid for row in records.chunks(index)} if index else {}
+        self._cached = cached
+        self._uuids = self._known_uuids()
+        self._tails: set[str] = set()
+        self._ends: dict[str, int] = {}
         self.damaged: set[str] = set()
-        headers = dict(self._headers())
+        self.headers = headers = dict(self._headers())
         self.store = self._store(headers)
         self.links: dict[int, Link] = {}
         self.chunks: dict[int, ChunkRow] = {}
@@ -93,20 +109,35 @@ class Salvage:
             else:
                 self.damaged.add(name)
         self.base, self._history = self._last_checkpoint()
+        for row in self.chunks.values():
+            if self._ends.get(row.name, row.size) < row.size:  # commits at its end are gone
+                self.damaged.add(row.name)
         self.commits = self._known()
+        self._take_cached_chunks()
         if not (self.commits or self._history):
             raise CorruptStoreError("neither chunks nor index know of any commit")
 
+    def _known_uuids(self) -> dict[str, tuple[uuid.UUID, uuid.UUID]]:
+        """Return the uuids of store and chunk by the names of the chunks that others know."""
+        found = {}
+        if self._cached is not None:
+            of_cache = self._cached.chunks.values()
+            found = {one.name: (self._cached.manifest.store, one.uuid) for one in of_cache}
+        if self._index is not None:
+            store = uuid.UUID(records.store(self._index).uuid)
+            of_index = records.chunks(self._index)
+            found |= {row.name: (store, uuid.UUID(row.uuid)) for row in of_index}
+        return found
+
     def _headers(self) -> Iterator[tuple[str, Header]]:
-        """Return the headers of all chunk files; a damaged one as the index says that it was."""
+        """Return the headers of all chunk files; a damaged one as others say that it was."""
         for name in files.chunk_names(self._reader.root):
             try:
                 yield name, self._reader.header(name)
             except CorruptStoreError:
                 known = self._uuids.get(name)
-                if known is not None and self._index is not None:
-                    store = uuid.UUID(records.store(self._index).uuid)
-                    yield name, Header(store, uuid.UUID(known))
+                if known is not None:
+                    yield name, Header(*known)
                 if known is not None or chain.mentions_commit(self._reader, name):
                     self.damaged.add(name)
 
@@ -132,6 +163,9 @@ class Salvage:
         walk = chain.walk(self._reader, name, chunk)
         if walk.faults:
             self.damaged.add(name)
+        self._ends[name] = walk.end
+        if walk.end < self._reader.size(name):
+            self._tails.add(name)
         for link in walk.links:
             number = link.trailer.number
             other = self.links.setdefault(number, link)
@@ -171,6 +205,53 @@ class Salvage:
         retired = max(before.retired, retired)
         self.chunks[number] = ChunkRow(number, before.name, before.uuid, size, sealed, retired)
 
+    def _take_cached_chunks(self) -> None:
+        """Take chunks that only the cache knows: it may be all that says what lies in them."""
+        if self._cached is None or not self.is_ours(self._cached):
+            return
+        for number, row in self._cached_only().items():
+            self.chunks[number] = row
+            self.damaged |= {row.name}.intersection(files.chunk_names(self._reader.root))
+
+    def _cached_only(self) -> dict[int, ChunkRow]:
+        """Return the chunks that only the cache knows, by number."""
+        if self._cached is None or self._cached.manifest.store != self.store:
+            return {}
+        names = {row.name for row in self.chunks.values()}
+        return {
+            number: ChunkRow(number, one.name, str(one.uuid), HEADER_SIZE, 1)
+            for number, one in self._cached.chunks.items()
+            if number not in self.chunks and one.name not in names
+        }
+
+    def is_ours(self, cached: Cached) -> bool:
+        """Return whether the cache is of these commits, and not of those of a copy."""
+        uuids = {known.row.number: known.row.uuid for known in self.commits}
+        found = cached.manifest
+        return found.store == self.store and uuids.get(found.commit) == str(found.commit_uuid)
+
+    def _behind(self, rows: dict[int, CommitRow], before: CommitRow | None) -> CommitRow | None:
+        """Return the last commit that the cache has, if that is behind all that are known.
+
+        It counts as one without records where others are gone before it, as of every gap.
+        """
+        if self._cached is None or self._cached.manifest.store != self.store:
+            return None
+        found = self._cached.manifest
+        end = max(rows, default=before.number if before is not None else 0)
+        last = rows.get(end, before)
+        if last is None or found.commit <= end or found.commit > end + MOST_GONE:
+            return None
+        next_record = last.first_record + last.records
+        count = found.records - next_record if found.commit == end + 1 else 0
+        if count < 0 or found.records < next_record:
+            return None
+        kind = CommitKind.APPEND if count else CommitKind.UPDATE
+        uuids, place = str(found.commit_uuid), self._nowhere(found.commit)
+        return CommitRow(
+            found.commit, uuids, kind, *place, last.committed_at, found.records - count, count
+        )
+
     @property
     def end(self) -> CommitRow:
         """Return the last commit that is known."""
@@ -187,13 +268,18 @@ class Salvage:
         start = self.base.as_of if self.base is not None else 0
         found: list[Known] = []
         previous = self._history[-1] if self._history else None
+        said = set(rows)
+        if (behind := self._behind(rows, previous)) is not None:
+            rows[behind.number] = behind
         for number in range(start + 1, max(rows, default=0) + 1):
             row = rows.get(number) or self._from_gap(number, rows, previous)
             link = self.links.get(number)
             self._check_follows(link, previous)
             if link is None:
-                self.damaged.add(self.chunks[row.chunk].name)
-            found.append(Known(row, self.chunks[row.chunk], link))
+                # Where a commit lay of which nothing tells, any bytes of no commit may be its.
+                names = {self.chunks[row.chunk].name} if number in said else self._tails
+                self.damaged |= names
+            found.append(Known(row, self.chunks[row.chunk], link, number not in said))
             previous = row
         return found
 
@@ -221,13 +307,27 @@ class Salvage:
         count = after.first_record - first
         kind = CommitKind.APPEND if count else CommitKind.UPDATE
         kind = kind if number > 1 else CommitKind.CREATE
-        # The lowest that is free: numbers of chunks stay below those of their commits.
-        chunk = next(number for number in itertools.count() if number not in self.chunks)
-        if NOWHERE in (known := {row.name: row.chunk for row in self.chunks.values()}):
-            chunk = known[NOWHERE]
-        self.chunks[chunk] = ChunkRow(chunk, NOWHERE, str(uuid.uuid4()), HEADER_SIZE, 1)
-        offset = HEADER_SIZE + number * TRAILER_SIZE  # each has a place of its own
-        return CommitRow(number, own, kind, chunk, offset, after.committed_at, first, count)
+        place = self._nowhere(number)
+        return CommitRow(number, own, kind, *place, after.committed_at, first, count)
+
+    def _nowhere(self, commit: int) -> tuple[int, int]:
+        """Return the number of a chunk that a lost commit may have been in, and its own offset.
+
+        Chunks that only the cache knows come first, then one of which nothing is known, with the
+        lowest number that is free: numbers of chunks stay below those of their commits.
+        """
+        gone, known = self._cached_only(), {row.name: row for row in self.chunks.values()}
+        free = next(number for number in itertools.count() if number not in self.chunks)
+        unknown = ChunkRow(free, _NOWHERE, str(uuid.uuid4()), HEADER_SIZE, 1)
+        row = next(iter(gone.values()), known.get(_NOWHERE, unknown))
+        self.chunks[row.chunk] = row
+        return row.chunk, HEADER_SIZE + commit
+
+    def dictionaries_before(self, known: Known) -> int:
+        """Return how many dictionaries were committed before a commit."""
+        rows = [*self._history, *(one.row for one in self.commits)]
+        kinds = [row.kind for row in rows if row.number < known.row.number]
+        return kinds.count(CommitKind.DICTIONARY)
 
     def gone(self) -> set[int]:
         """Return the numbers of the chunks that are damaged, or not there."""
