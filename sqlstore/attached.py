@@ -343,6 +343,13 @@ class Attached:
         finder.follow_rebuild()
         self._attach_current(self._commit_seen(finder), self.seen)
 
+    def rest(self) -> None:
+        """Hold no file open until one is needed again; nobody else may be reading from here."""
+        if self._finder is not None:
+            self._finder.close()
+            self._finder = None
+        self._reader.close_idle()
+
     def close(self) -> None:
         """Close the index and every chunk."""
         self._closed = True

@@ -250,7 +250,7 @@ class CacheKeeper:
                 f"run `sqlstore rebuild {self._root}`"
             )
         next_record, parts = rows[0].first_record + rows[0].records, list(self._places(rows[1:]))
-        if next_record != (last.spans[-1].stop if last.spans else 0):
+        if next_record != last.next_record:
             raise CorruptIndexError(
                 f"{self._index.path} has {next_record} records at commit {last.as_of}, the "
                 f"checkpoint of it has others; run `sqlstore rebuild {self._root}`"

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from sqlstore.batch import Block, FieldBlock
 from sqlstore.cache import locations
 from sqlstore.commit import Committer
+from sqlstore.compression import NAMES
 from sqlstore.compressors import dictionary_at
 from sqlstore.dictionaries import FIRST, MOST
-from sqlstore.errors import CorruptStoreError, MergeError
+from sqlstore.errors import CorruptStoreError, DecodeError, MergeError
 from sqlstore.index import dictionaries
 from sqlstore.index.engine import Index
 from sqlstore.log.reader import ChunkReader
@@ -87,17 +88,21 @@ class Copied:
         else:
             rows, bodies = self._source.as_stored(ids, field)
         values = locations.values_of(rows)
-        renumbered = self._renumbered(values.compression, to.number)
+        renumbered = self._renumbered(values.compression, to)
         return FieldBlock(bodies, replace(values, compression=renumbered))
 
-    def _renumbered(self, compression: NDArray[np.uint8], field: int) -> NDArray[np.uint8]:
+    def _renumbered(self, compression: NDArray[np.uint8], to: Field) -> NDArray[np.uint8]:
         """Return the same compressions with the other store's numbers of the dictionaries."""
+        unknown = compression[(compression < FIRST) & (compression >= len(NAMES))]
+        if len(unknown):
+            raise DecodeError(f"compression {unknown[0]} is not known", field=to.name)
         numbers = np.arange(256, dtype=np.uint8)
         for used in np.unique(compression[compression >= FIRST]).tolist():
-            if (field, used) not in self._numbers:
+            if (to.number, used) not in self._numbers:
                 data = self._source.dictionary(used - FIRST)
-                self._numbers[field, used] = FIRST + self._dictionaries.number(field, data)
-            numbers[used] = self._numbers[field, used]
+                number = FIRST + self._dictionaries.number(to.number, data)
+                self._numbers[to.number, used] = number
+            numbers[used] = self._numbers[to.number, used]
         return numbers[compression]
 
 

@@ -45,7 +45,7 @@ CHECKPOINT_BYTES: Final = 64 * MiB
 """About how many records, and how many bytes of what is said of them, one part of a checkpoint has:
 so much at most is lost with one damaged segment table."""
 
-CHECKPOINT_IDS: Final = 1 << 22
+CHECKPOINT_IDS: Final = 1 << 20
 """So many ids a part spans at most, those of deleted records included: as much memory a few bytes
 of a stranger's can ask for."""
 
@@ -81,6 +81,9 @@ ROWS_PER_BYTE: Final = 8
 
 MAX_LOST_RECORDS: Final = 1 << 22
 """Of one commit that is nowhere to be found, so that only the index says how many it had."""
+
+MAX_LOST_COMMITS: Final = 1 << 18
+"""Commits that are nowhere to be found, which a repair takes for lost; more make no sense."""
 
 MAX_NUMBER: Final = 2**63 - 1
 """The largest number of a commit or a record that SQLite and Arrow can hold."""

@@ -218,7 +218,8 @@ def _missing_links(
             walk = chain.walk(reader, name, header.chunk, start)
         links += walk.links
     last = records.last_commit(index)
-    return chain.follow(links, last.number, records.parsed_uuid(last.uuid, index.path))
+    commit = records.parsed_uuid(last.uuid, index.path)
+    return chain.follow(links, last.number, commit, last.first_record + last.records)
 
 
 def _roll_forward(index: Index, schema: Schema, reader: ChunkReader, link: Link) -> Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def create_index(
                 link.trailer,
                 link.chunk,
             )
-            _insert(index, is_of.schema, found)
+            _insert(index, is_of.schema, found, link)
     return index, is_of
 
 
@@ -80,7 +81,8 @@ def commits(last: Checkpoint) -> list[CommitRow]:
     """Return the commits that there were as of a checkpoint, in order; at least one."""
     rows = [CommitRow(**{**row, "uuid": str(row["uuid"])}) for row in last.rows("commits")]
     numbers = [row.number for row in rows]
-    if numbers != list(range(1, last.as_of + 1)) or rows[-1].uuid != str(last.commit):
+    is_whole = len(rows) == last.as_of and numbers == list(range(1, last.as_of + 1))
+    if not is_whole or rows[-1].uuid != str(last.commit):
         raise CorruptChunkError(
             f"the checkpoint in commit {last.trailer.number} does not know the commits before it",
             chunk=last.name,
@@ -125,8 +127,12 @@ def saved(last: Checkpoint, rows: list[CommitRow]) -> Iterable[tuple[SubsetRow, 
     rows
         The commits that there were.
     """
+    names = set[str]()
     for number, batch in last.subsets():
         described, ids = subsets.parse(batch, last.trailer, last.name)
+        if described.name in names:
+            raise table.misfit(last.trailer, last.name, f"has two subsets {described.name!r}")
+        names.add(described.name)
         saved_at = rows[number - 1].committed_at if 0 < number <= len(rows) else 0
         yield replay.subset_row(number, saved_at, described, ids), ids
 
@@ -149,9 +155,13 @@ def part(reader: ChunkReader, last: Checkpoint, span: Span, links: Mapping[int, 
     return checkpoint.read_part(reader, link.chunk, link.trailer, span)
 
 
-def _insert(index: Index, schema: Schema, part: Part) -> None:
+def _insert(index: Index, schema: Schema, part: Part, link: Link) -> None:
     columns = replay.sql_columns(part.batch, schema)
-    records.insert_records(index, schema, part.ids.tolist(), columns)
+    try:
+        records.insert_records(index, schema, part.ids.tolist(), columns)
+    except sqlite3.IntegrityError as error:
+        what = f"has records that cannot be ({error})"
+        raise table.misfit(link.trailer, link.chunk, what) from error
     for field in schema.fields.values():
         values, chunk = part.values(field.number)
         records.insert_blobs(index, replay.blob_rows(part.ids, chunk, field.number, values))

@@ -344,7 +344,9 @@ class StagedDictionary(Staged):
     def refused(self, index: Index, error: sqlite3.IntegrityError) -> SqlstoreError:
         """Return that another writer has made a dictionary of this number."""
         if "dictionaries." in str(error):
-            return NumberTakenError(f"{index.path} has dictionary {self._number} already")
+            return NumberTakenError(
+                f"another writer has committed dictionary {self._number} to {index.root}; try again"
+            )
         return CorruptIndexError(
             f"the index does not allow a commit ({error}); run `sqlstore rebuild {index.root}`"
         )

@@ -146,6 +146,8 @@ class StoreEdits(View):
         ------
         CorruptStoreError
             A chunk is damaged, or one is missing that others go on from.
+        StorageError
+            One is no file, or a link, which may lead anywhere.
         MergeError, SchemaError, DuplicateKeyError
             As for `sqlstore.merge`.
         """

@@ -77,11 +77,10 @@ def test_names_do_not_matter_nor_chunks_that_were_never_committed_to(tmp_path: P
     (tmp_path / "empty.chunk").touch()
     begun = tmp_path / "begun"
     begun.write_bytes(moved[0].read_bytes()[:64] + b"bodies of a killed writer")
-    (tmp_path / "link").symlink_to(moved[0])
     with sqlstore.open(write(tmp_path / "all", 0, 3), "a") as store:
         with pytest.raises(sqlstore.MergeError, match="none of these files"):
             store.adopt(tmp_path / "empty.chunk")
-        store.adopt(tmp_path / "empty.chunk", begun, tmp_path / "link", *moved[1:])
+        store.adopt(tmp_path / "empty.chunk", begun, *moved)
     assert names_in(tmp_path / "all") == [*names_of(0, 3), *names_of(1, 40)]
 
 
@@ -105,6 +104,8 @@ def test_what_cannot_be_adopted_is_refused_and_leaves_nothing(tmp_path: Path) ->
     damaged = tmp_path / "damaged.chunk"
     damaged.write_bytes(b"\x00" + others[0].read_bytes()[1:])
     shutil.copytree(target, tmp_path / "copy")
+    link = tmp_path / "link"
+    link.symlink_to(first)
     before = sorted(path.name for path in tmp_path.iterdir())
     with sqlstore.open(target, "a") as store:
         for chunks in (others, [first, *others[1:]], [first, others[-1]]):
@@ -116,6 +117,8 @@ def test_what_cannot_be_adopted_is_refused_and_leaves_nothing(tmp_path: Path) ->
             store.adopt(tmp_path / "nowhere.chunk")
         with pytest.raises(sqlstore.MergeError, match="is a folder; give the chunk files"):
             store.adopt(source / "chunks")
+        with pytest.raises(sqlstore.StorageError, match="is a link"):
+            store.adopt(link, *others)
         with pytest.raises(sqlstore.MergeError, match="a chunk of the target itself"):
             store.adopt(first, *others, *chunks_of(tmp_path / "copy"))
         with pytest.raises(TypeError, match="at least one chunk file"):

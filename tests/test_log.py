@@ -52,6 +52,7 @@ from sqlstore.log.segment import (
     Trailer,
     align,
     check_readable,
+    may_append,
 )
 from sqlstore.log.writer import ChunkWriter
 from sqlstore.types import Buffer
@@ -70,15 +71,16 @@ def trailers(draw: st.DrawFn) -> Trailer:
     start = draw(st.integers(HEADER_SIZE, 2**31 - 1))
     bodies_end = start + draw(st.integers(0, 2**30))
     table_start = align(bodies_end)
+    kind = draw(uint16)
     return Trailer(
-        kind=draw(uint16),
+        kind=kind,
         skippable=draw(st.booleans()),
         schema_version=draw(uint32),
         number=number,
         commit=draw(st.uuids()),
         previous=draw(st.uuids()),
         first_record=first,
-        records=draw(st.integers(0, 8 * n_table)),
+        records=draw(st.integers(0, 8 * n_table)) if may_append(kind) else 0,
         committed_at=draw(st.integers(-(10**16), 10**17)),
         chunk=draw(st.integers(0, min(number, 2**32) - 1)),
         bodies_start=start,
@@ -231,7 +233,7 @@ def test_commits_are_followed_in_order_from_anywhere(
     commit = links[after - 1].trailer.commit if after else NO_COMMIT
     mixed = links * 2  # a chunk that is there twice has every commit twice
     shuffle.shuffle(mixed)
-    assert chain.follow(mixed, after, commit) == (links[after:], [])
+    assert chain.follow(mixed, after, commit, 0) == (links[after:], [])
 
 
 @settings(deadline=None)
@@ -241,7 +243,7 @@ def test_commits_behind_a_gap_are_left_over(count: int, gap: int, shuffle: rando
     gap = min(gap, count - 1)
     mixed = links[:gap] + links[gap + 1 :]
     shuffle.shuffle(mixed)
-    ordered, left = chain.follow(mixed, 0, NO_COMMIT)
+    ordered, left = chain.follow(mixed, 0, NO_COMMIT, 0)
     assert ordered == links[:gap]
     assert sorted(left, key=lambda one: one.trailer.number) == links[gap + 1 :]
 
@@ -256,17 +258,17 @@ def test_a_fork_is_refused_wherever_it_is(count: int, fork: int, shuffle: random
     mixed = [*links, other]
     shuffle.shuffle(mixed)
     with pytest.raises(ForkedLogError) as caught:
-        chain.follow(mixed, 0, NO_COMMIT)
+        chain.follow(mixed, 0, NO_COMMIT, 0)
     assert {str(of.commit), str(other.trailer.commit)} <= set(str(caught.value).split())
     # Behind the fork it is no concern any more.
-    assert chain.follow(mixed, of.number, of.commit) == (links[fork + 1 :], [])
+    assert chain.follow(mixed, of.number, of.commit, 0) == (links[fork + 1 :], [])
 
 
 def test_a_commit_that_counts_wrongly_is_refused() -> None:
     links = links_of(3)
     wrong = dataclasses.replace(links[2].trailer, number=9)
     with pytest.raises(CorruptStoreError, match="commit 9 stands at position 3") as caught:
-        chain.follow([*links[:2], Link("name", wrong)], 0, NO_COMMIT)
+        chain.follow([*links[:2], Link("name", wrong)], 0, NO_COMMIT, 0)
     assert caught.value.where["chunk"] == "name"
 
 

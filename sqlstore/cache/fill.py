@@ -34,7 +34,7 @@ from sqlstore.log.checkpoint import Checkpoint, Part
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.edits import EDITS, Edit, Edited, last_of_each
 from sqlstore.log.reader import ChunkReader
-from sqlstore.log.segment import CommitKind
+from sqlstore.log.segment import CommitKind, may_append
 from sqlstore.positions import NO_IDS
 from sqlstore.schema import Column, Schema
 from sqlstore.types import Ids
@@ -235,7 +235,8 @@ def _read(
 ) -> Iterator[_Read]:
     number, record = have.commit, have.records
     for place in places:
-        if place.number != number + 1 or place.first_record != record or place.records < 0:
+        counts = place.records >= 0 and (not place.records or may_append(place.kind))
+        if place.number != number + 1 or place.first_record != record or not counts:
             raise CorruptIndexError(
                 f"the index has commit {place.number} with records from {place.first_record} on "
                 f"behind commit {number}, which ends at {record}; run `sqlstore rebuild`",

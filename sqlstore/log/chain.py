@@ -115,7 +115,9 @@ def mentions_commit(reader: ChunkReader, name: str) -> bool:
     )
 
 
-def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[Link], list[Link]]:
+def follow(
+    links: Iterable[Link], number: int, commit: uuid.UUID, record: int
+) -> tuple[list[Link], list[Link]]:
     """Follow the chain of commits from one commit on.
 
     Parameters
@@ -125,6 +127,8 @@ def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[
     number, commit
         The commit to begin behind; 0 and `NO_COMMIT` for the start of the chain. What a checkpoint
         is as of, to go on from there.
+    record
+        The id that the next record gets there.
 
     Returns
     -------
@@ -157,14 +161,14 @@ def follow(links: Iterable[Link], number: int, commit: uuid.UUID) -> tuple[list[
                 chunk=link.chunk,
                 offset=link.trailer.table_end,
             )
-        before = ordered[-1].trailer if ordered else None
-        if before is not None and before.first_record + before.records != link.trailer.first_record:
+        if link.trailer.first_record != record:
             raise CorruptStoreError(
                 f"commit {number} begins at record {link.trailer.first_record}, the one before "
-                f"ends at {before.first_record + before.records}",
+                f"ends at {record}",
                 chunk=link.chunk,
                 offset=link.trailer.table_end,
             )
+        record += link.trailer.records
         ordered.append(link)
         commit = link.trailer.commit
     return ordered, list(by_previous.values())

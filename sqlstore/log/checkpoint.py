@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sqlstore import limits
 from sqlstore.arrow import int64_array, unsigned
 from sqlstore.errors import CorruptChunkError
-from sqlstore.log import files, ipc, table
+from sqlstore.log import files, ipc, pieces, table
 from sqlstore.log.chain import Link
 from sqlstore.log.dictionary import DictionaryPlace
 from sqlstore.log.ipc import VALUE_TYPE
@@ -32,54 +32,9 @@ from sqlstore.types import Buffer, Ids
 
 _CHUNK: Final = pa.field("chunk", pa.uint32(), nullable=False)
 _PLACED_TYPE: Final = pa.struct([*VALUE_TYPE, _CHUNK])
-_UUID: Final = pa.binary(16)
 _SENSELESS: Final = (
     ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
-
-
-def _rows(*columns: tuple[str, pa.DataType]) -> pa.Schema:
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
-
-
-_PIECES: Final = _rows(
-    ("kind", pa.string()),
-    ("number", pa.int64()),
-    ("field", pa.int32()),
-    ("offset", pa.uint32()),
-    ("length", pa.uint32()),
-    ("crc", pa.uint32()),
-)
-_TABLES: Final[Mapping[str, pa.Schema]] = {
-    "commits": _rows(
-        ("number", pa.int64()),
-        ("uuid", _UUID),
-        ("kind", pa.int32()),
-        ("chunk", pa.uint32()),
-        ("offset", pa.uint32()),
-        ("committed_at", pa.int64()),
-        ("first_record", pa.int64()),
-        ("records", pa.int64()),
-    ),
-    "chunks": _rows(
-        ("chunk", pa.uint32()),
-        ("name", pa.string()),
-        ("uuid", _UUID),
-        ("size", pa.uint32()),
-        ("live", pa.bool_()),
-        ("retired", pa.bool_()),
-    ),
-    "snapshots": pa.schema(
-        [
-            pa.field("name", pa.string(), nullable=False),
-            pa.field("note", pa.string()),
-            pa.field("commit", pa.int64(), nullable=False),
-            pa.field("uuid", _UUID, nullable=False),
-            pa.field("taken_at", pa.int64(), nullable=False),
-            pa.field("chunks", pa.list_(pa.uint32()), nullable=False),
-        ]
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +159,7 @@ class Building:
 
     def add_rows(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add the rows of `commits`, `chunks` or `snapshots`."""
-        self.add(kind, stream(pa.RecordBatch.from_pylist(list(rows), schema=_TABLES[kind])))
+        self.add(kind, stream(pa.RecordBatch.from_pylist(list(rows), schema=pieces.TABLES[kind])))
 
     def table(self, start: int) -> tuple[pa.Buffer, list[DictionaryPlace], int]:
         """Return the table if the bodies begin at an offset, its dictionaries, and their end.
@@ -214,11 +169,11 @@ class Building:
         rows, dictionaries = [], []
         for (kind, number, field), body in zip(self._names, self.bodies, strict=True):
             place = start, len(body), zlib.crc32(body)
-            rows.append(dict(zip(_PIECES.names, (kind, number, field, *place), strict=True)))
+            rows.append(dict(zip(pieces.PIECES.names, (kind, number, field, *place), strict=True)))
             if kind == "dictionary":
                 dictionaries.append(DictionaryPlace(number, field, 0, *place))
             start += len(body)
-        described = _PIECES.with_metadata({SETTINGS: json.dumps(self._said)})
+        described = pieces.PIECES.with_metadata({SETTINGS: json.dumps(self._said)})
         return stream(pa.RecordBatch.from_pylist(rows, schema=described)), dictionaries, start
 
 
@@ -257,15 +212,26 @@ class Checkpoint:
             self.spans = [Span(*map(int, span)) for span in said["parts"]]
         except _SENSELESS as error:
             raise self._misfit() from error
-        if trailer.kind != CommitKind.CHECKPOINT or batch.schema != _PIECES or _has_gaps(batch):
+        if (
+            trailer.kind != CommitKind.CHECKPOINT
+            or batch.schema != pieces.PIECES
+            or pieces.has_gaps(batch)
+        ):
             raise self._misfit()
-        if not 0 < self.as_of < trailer.number or not self._is_whole():
+        if not 0 < self.as_of < trailer.number or trailer.records or not self._is_whole():
             raise self._misfit()
         self._pieces: list[dict[str, Any]] = batch.to_pylist()
+        if not pieces.can_be_numbers(self._pieces, self.as_of):
+            raise self._misfit()
         for piece in self._pieces:
             inside = trailer.bodies_start <= piece["offset"]
             if not inside or piece["offset"] + piece["length"] > trailer.bodies_end:
                 raise self._misfit()
+
+    @property
+    def next_record(self) -> int:
+        """Return the id that the next record would have got."""
+        return self.spans[-1].stop if self.spans else 0
 
     def _is_whole(self) -> bool:
         """Return whether the parts are commits behind the state, and leave no id out."""
@@ -278,8 +244,8 @@ class Checkpoint:
             and sorted(set(numbers)) == numbers
         )
 
-    def _misfit(self) -> CorruptChunkError:
-        return misfit(self.trailer, self.name, "is no checkpoint")
+    def _misfit(self, why: str = "") -> CorruptChunkError:
+        return misfit(self.trailer, self.name, f"is no checkpoint{why}")
 
     @property
     def dictionaries(self) -> list[DictionaryPlace]:
@@ -300,14 +266,21 @@ class Checkpoint:
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """Return the rows of `commits`, `chunks` or `snapshots`; uuids as what they are."""
         batch = self.batch(kind)
-        if batch.schema != _TABLES[kind] or _has_gaps(batch):
+        if batch.schema != pieces.TABLES[kind] or pieces.has_gaps(batch):
             raise self._misfit()
         rows: list[dict[str, Any]] = batch.to_pylist()
         for row in rows:
             row["uuid"] = uuid.UUID(bytes=row["uuid"])
-        if kind == "chunks" and not all(files.CHUNK_NAME.fullmatch(row["name"]) for row in rows):
+        if kind == "chunks" and not all(self._may_name(row) for row in rows):
             raise self._misfit()
+        if not pieces.can_be(kind, rows, self.as_of, self.next_record):
+            raise self._misfit(f": its {kind} make no sense")
         return rows
+
+    def _may_name(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a chunk has the name of one, and the checkpoint does not retire itself."""
+        retires_itself = row["retired"] and row["chunk"] == self.trailer.chunk
+        return bool(files.CHUNK_NAME.fullmatch(row["name"])) and not retires_itself
 
     def batch(self, kind: str) -> pa.RecordBatch:
         """Return the table that the only piece of a kind is."""
@@ -368,9 +341,3 @@ def newest(
         return None
     last = max(found, key=lambda link: link.trailer.number)
     return Checkpoint(reader, last.chunk, last.trailer)
-
-
-def _has_gaps(batch: pa.RecordBatch) -> bool:
-    """Return whether a value is missing where there must be one."""
-    columns = zip(batch.schema, batch.columns, strict=True)
-    return any(column.null_count for field, column in columns if not field.nullable)

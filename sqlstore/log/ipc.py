@@ -63,6 +63,8 @@ def _parsed(data: pa.Buffer) -> pa.RecordBatch:
     batch = pa.ipc.read_record_batch(messages[1], pa.ipc.read_schema(messages[0]))
     if batch.num_rows > ROWS_PER_BYTE * data.size:
         raise ValueError(f"{batch.num_rows} rows in {data.size} bytes")
+    if len(set(batch.schema.names)) != batch.num_columns:
+        raise ValueError("two of its columns have one name")
     for field in batch.schema:
         if _VALUES.fullmatch(field.name) and not _says_where(field.type):
             raise ValueError(f"{field.name} is {field.type}, and does not say where values lie")

@@ -156,8 +156,12 @@ class ChunkReader:
 
     def close(self) -> None:
         """Close every file."""
+        self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close every file that is not being read; it is opened again when it is needed."""
         with self._mutex:
-            self._closed = True
             descriptors = [d for idle in self._idle.values() for d in idle]
             self._idle.clear()
             self._n_idle = 0

@@ -210,10 +210,16 @@ class Trailer:
             and self.table_start == align(self.bodies_end)
             and self.table_start <= self.table_end
             and self.records <= ROWS_PER_BYTE * (self.table_end - self.table_start)
+            and (not self.records or may_append(self.kind))
             and self.chunk < self.number <= MAX_NUMBER
             and 0 <= self.first_record <= MAX_NUMBER - self.records
             and self.committed_at in MOMENTS
         )
+
+
+def may_append(kind: int) -> bool:
+    """Return whether a commit of a kind may append records, as far as is known."""
+    return kind == CommitKind.APPEND or kind not in READABLE_KINDS
 
 
 def _trailer_crc(body: bytes, chunk: uuid.UUID) -> int:

@@ -92,7 +92,7 @@ class _Check:
         if last is None and self._checkpoint:
             self._report.add(f"the checkpoint in commit {self._checkpoint} is damaged or gone")
             return self._without_checkpoint(links)
-        after = (0, NO_COMMIT) if last is None else (last.as_of, last.commit)
+        after = (0, NO_COMMIT, 0) if last is None else (last.as_of, last.commit, last.next_record)
         behind = [link for link in links if link.trailer.number > after[0]]
         follow = self._followed if self._index is None else self._known
         kept = [link for link in links if link.trailer.number <= after[0]]
@@ -121,9 +121,8 @@ class _Check:
         names = files.chunk_names(self._root)
         retired = {name for name, row in self._chunks.items() if row.retired}
         for name in sorted(set(self._chunks) - retired - set(names)):
-            self._report.add(
-                files.missing(self._root / files.CHUNKS_FOLDER / name).message, chunk=name
-            )
+            with self._report.catching(chunk=name):  # which the index may call anything
+                raise files.missing(files.chunk_path(self._root, name))
         for name in sorted(retired.intersection(names)):
             self._report.notes.append(f"{name} is not needed any more; `compact` removes it")
         for name in names:
@@ -179,12 +178,12 @@ class _Check:
             message = f"the index has {row.size} bytes as committed, the log {committed}"
             self._report.add(message, chunk=row.name, offset=min(row.size, committed))
 
-    def _known(self, links: list[Link], after: tuple[int, uuid.UUID]) -> list[Link]:
+    def _known(self, links: list[Link], after: tuple[int, uuid.UUID, int]) -> list[Link]:
         """Return the commits that the index knows and the log has, and say what differs."""
         by_place = {(link.chunk, link.trailer.table_end): link for link in links}
         names = {row.chunk: name for name, row in self._chunks.items()}
         ordered: list[Link] = []
-        before, previous = after[0], str(after[1])
+        before, previous, record = after[0], str(after[1]), after[2]
         rows = [row for row in self._commits if row.number > before]
         for number, row in enumerate(rows, start=before + 1):
             name = names.get(row.chunk)
@@ -196,11 +195,11 @@ class _Check:
             elif replay.commit_row(link.trailer) != row or row.number != number:
                 message = f"{which} differs between index and log; run `sqlstore rebuild`"
                 self._report.add(message, **where)
-            elif str(link.trailer.previous) != previous:
+            elif str(link.trailer.previous) != previous or row.first_record != record:
                 self._report.add(f"{which} does not follow the one before", **where)
             if link is not None:
                 ordered.append(link)
-            previous = row.uuid
+            previous, record = row.uuid, row.first_record + row.records
         self._only_in_log(list(by_place.values()), {link.trailer.commit for link in ordered})
         return ordered
 
@@ -227,7 +226,7 @@ class _Check:
                 where = {"chunk": link.chunk, "offset": link.trailer.table_end}
                 self._report.add(f"{message}; run `sqlstore rebuild`", **where)
 
-    def _followed(self, links: list[Link], after: tuple[int, uuid.UUID]) -> list[Link]:
+    def _followed(self, links: list[Link], after: tuple[int, uuid.UUID, int]) -> list[Link]:
         """Return the commits along the chain; used when there is no index."""
         ordered: list[Link] = []
         with self._report.catching():

@@ -104,15 +104,16 @@ class _Log:
         self.links = _all_links(reader) if links is None else links
         end = None if shown is None else max(snapshot.commit for snapshot in shown)
         self.last = checkpoint.newest(reader, self.links, end)
-        start = (0, NO_COMMIT) if self.last is None else (self.last.as_of, self.last.commit)
+        last = self.last
+        start = (0, NO_COMMIT, 0) if last is None else (last.as_of, last.commit, last.next_record)
         ordered, unconnected = chain.follow(self.links, *start)
         self.ordered = [one for one in ordered if end is None or one.trailer.number <= end]
         reached = self.ordered[-1].trailer.number if self.ordered else start[0]
         if (unconnected if end is None else reached < end) or not self.ordered:
             raise CorruptStoreError(
-                f"commit {reached + 1} is in none of the chunks, but commits behind it are: one is "
-                "missing or damaged, to be put back from a copy; `sqlstore repair` makes a store "
-                "of what is left"
+                f"commit {reached + 1} is in none of the chunks, but commits behind it are; a chunk "
+                "is missing or damaged: put it back from a copy, or let `sqlstore repair` make a "
+                "store of what is left"
                 if self.links
                 else "the chunks hold no commit"
             )
@@ -217,8 +218,8 @@ def _refuse_to_lose(root: Path, last: Link) -> None:
     if known > last.trailer.number:
         raise CorruptStoreError(
             f"the index knows {known} commits, the chunks hold {last.trailer.number} of them; "
-            "a chunk is missing or damaged, to be put back from a copy; `sqlstore repair` makes a "
-            "store of what is left",
+            "a chunk is missing or damaged: put it back from a copy, or let `sqlstore repair` make "
+            "a store of what is left",
             chunk=last.chunk,
             offset=last.trailer.end,
         )

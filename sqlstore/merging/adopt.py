@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from sqlstore.errors import CorruptChunkError, MergeError, SqlstoreError
+from sqlstore import limits
+from sqlstore.errors import CorruptChunkError, MergeError, SqlstoreError, StorageError
 from sqlstore.log import chain, files
 from sqlstore.log.reader import ChunkReader
 from sqlstore.maintenance.rebuild import rebuild
@@ -91,7 +92,8 @@ def _sorted(
             if chunk.is_dir():
                 raise MergeError(f"{chunk} is a folder; give the chunk files that are in it")
             linked = files.chunk_path(folder, name)
-            files.link_or_copy(Path(os.path.realpath(chunk)), linked)
+            _refuse_no_chunk(chunk)
+            files.link_or_copy(chunk, linked)
             try:
                 store = reader.header(name).store
             except CorruptChunkError:
@@ -111,3 +113,15 @@ def _sorted(
             f"{files.CHUNKS_FOLDER} of a store"
         )
     return stores
+
+
+def _refuse_no_chunk(path: Path) -> None:
+    """Raise if a file cannot be a chunk: what it leads to may be none of its sender's."""
+    with files.storage_errors("open", path):
+        status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise StorageError(f"{path} is a link; name the file that it leads to")
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"{path} is no file")
+    if status.st_size > limits.MAX_CHUNK_BYTES:
+        raise StorageError(f"{path} has {status.st_size} bytes, which no chunk has")

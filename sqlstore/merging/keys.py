@@ -51,9 +51,9 @@ def without_duplicates(
         if not before:
             before, record = _place(parts, int(np.flatnonzero(codes == codes[row])[0]))
         here, own = _place(parts, row)
-        value = keys[int(codes[row])].as_py()
+        value = f"{keys[int(codes[row])].as_py()!r:.200}"
         raise DuplicateKeyError(
-            f"the key {key.name} = {value!r} of record {own} of {here} is that of record {record} "
+            f"the key {key.name} = {value} of record {own} of {here} is that of record {record} "
             f'of {before}; on_duplicate="skip" leaves the later one out'
         )
     ends = np.cumsum([len(part.ids) for part in parts])[:-1]

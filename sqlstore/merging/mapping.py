@@ -117,7 +117,7 @@ def check_required(schema: Schema, parts: Sequence[Part]) -> None:
             own = part.columns.get(name)
             if own is None:
                 raise _error(part, f"it has no column {name!r}, which {what} in the target")
-            if own.nullable and _has_null(part, own):
+            if _has_null(part, own):  # whatever it declares: the log may say otherwise
                 raise _error(part, f"column {name!r}, which {what} in the target, has nulls")
 
 

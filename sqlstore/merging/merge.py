@@ -30,12 +30,14 @@ from sqlstore.portions import portions
 from sqlstore.progress import counted
 from sqlstore.schema import Column, Schema, with_column
 from sqlstore.source import Source
-from sqlstore.staged import StagedAppend
+from sqlstore.staged import NumberTakenError, StagedAppend
 from sqlstore.types import Ids, StrPath
 from sqlstore.view import View
 
 _AT_ONCE: Final = 4 * limits.COMMIT_RECORDS
 _MOST_BYTES: Final = limits.MAX_CHUNK_BYTES
+_ATTEMPTS: Final = 20
+"""How often it is begun anew because others have committed dictionaries meanwhile."""
 _Advance = Callable[[int], object]
 
 
@@ -132,7 +134,9 @@ def part_of(path: Path, name: str, opened: ExitStack) -> Part:
     """Return all records of the store in a folder, which is open until ``opened`` is left."""
     files.check_has_chunks(path)
     source = _opened(path.absolute(), "r", opened)
-    return Part(source, source.ids(), source.schema.fields, source.schema.columns, name)
+    source.rest()  # there may be thousands
+    schema = source.schema
+    return Part(source, source.ids(), schema.fields, schema.columns, name, is_ours=True)
 
 
 def _opened(root: Path, mode: Mode, opened: ExitStack) -> Source:
@@ -251,6 +255,22 @@ def _commit_at_once(
     parts: Sequence[Part],
     acknowledge: Callable[[Trailer], None],
 ) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            _try_at_once(target, schema, parts, acknowledge)
+        except NumberTakenError:  # values name dictionaries by numbers, which are others now
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _try_at_once(
+    target: Source,
+    schema: Schema,
+    parts: Sequence[Part],
+    acknowledge: Callable[[Trailer], None],
+) -> None:
     with committing(target) as committer:
         dictionaries = DictionaryNumbers(committer)
         with counted(_count(parts), "merging", "records") as advance:
@@ -296,6 +316,8 @@ def _blocks(
         known = [field for field in fields if field is not None]
         for some in portions(part.source, part.ids, known, _AT_ONCE):
             yield copied.block(some)
+        if part.is_ours:
+            part.source.rest()
 
 
 def _count(parts: Sequence[Part]) -> int:

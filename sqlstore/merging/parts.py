@@ -28,6 +28,8 @@ class Part:
         What is taken of them, by name.
     name
         What errors call it.
+    is_ours
+        Whether the source was opened for this, so that nobody else reads from it.
     """
 
     source: Source
@@ -35,6 +37,7 @@ class Part:
     fields: Mapping[str, Field]
     columns: Mapping[str, Column]
     name: str
+    is_ours: bool = False
 
     def fields_of(self, schema: Schema) -> list[Field | None]:
         """Return which of its fields each field of a schema is, None for one that it lacks."""

@@ -19,13 +19,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
+from unittest import mock
 
 import sqlstore
+from sqlstore.compaction import plan
+from tests.hostile import merged
 
 MEMORY: Final = 1 << 30
 """Bytes of address space that a step may take beyond what the process has when it begins."""
 
-GROUPS: Final = ("pread", "snapshot", "export", "append", "rebuild")
+GROUPS: Final = ("pread", "snapshot", "export", "merge", "append", "rebuild", "repair", "compact")
 """Groups of steps that take time; reading, asking and `verify` are always done."""
 
 _CLEAR: Final = "5"  # resets the peak of the memory that is resident
@@ -158,12 +161,26 @@ class Exercise:
                 with store:
                     self._export(store)
         self._step("verify", self._verified)
+        if "merge" in groups:
+            self._step("merge: new", merged.into_new, self._path, self._out)
+            self._step("merge: old", merged.into_old, self._path, self._out)
+            self._step("merge: add", merged.with_more_columns, self._path, self._out)
+            self._step("merge: adopt", merged.adopted, self._path, self._out)
+        self._change(groups)
+        return self.steps
+
+    def _change(self, groups: Sequence[str]) -> None:
         if "append" in groups:
             self._step("append", self._append)
         if "rebuild" in groups:
             self._step("rebuild", lambda: sqlstore.rebuild(self._path))
             self._step("rebuild: read again", self._reopened)
-        return self.steps
+        if "repair" in groups:
+            self._step("repair", lambda: sqlstore.repair(self._path).done)
+            self._step("repair: read again", self._reopened)
+        if "compact" in groups:
+            self._step("compact", self._compacted)
+            self._step("compact: read again", self._reopened)
 
     def _step(self, name: str, do: Callable[..., Any], *given: Any) -> Any:
         try:
@@ -239,9 +256,17 @@ class Exercise:
             store.where("path = 'new'").update(n=2)
             return store[-1]["n"]
 
+    def _compacted(self) -> object:
+        """Compact whatever is not all live, even if that frees nothing."""
+        with (
+            mock.patch.object(plan, "LEAST_FREED", -sqlstore.GiB),
+            sqlstore.open(self._path, "a") as store,
+        ):
+            return store.compact(min_garbage=0.0).done
+
     def _reopened(self) -> object:
         with sqlstore.open(self._path) as store:
-            return len(store), store.to_arrow()
+            return len(store), store.to_arrow().combine_chunks()
 
 
 def _mark(found: object) -> str:

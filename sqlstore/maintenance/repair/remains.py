@@ -183,7 +183,7 @@ class Remains:
             for number, row in self._salvage.chunks.items()
             if not row.retired
         }
-        known = fill.Known(parts, chunks, base.spans[-1].stop if base.spans else 0)
+        known = fill.Known(parts, chunks, base.next_record)
         how = self.is_of.schema, self._reader, fill.any_may_be_lost, base, known
         return fill.restored(self._scratch, begun, *how)
 

@@ -7,6 +7,7 @@ chunks there were, and how many commits.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import uuid
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlstore import replay, restore
+from sqlstore import limits, replay, restore
 from sqlstore.cache.segments import Place
 from sqlstore.errors import CorruptStoreError, ForkedLogError
 from sqlstore.index import records
@@ -271,10 +272,22 @@ class Salvage:
         said = set(rows)
         if (behind := self._behind(rows, previous)) is not None:
             rows[behind.number] = behind
-        for number in range(start + 1, max(rows, default=0) + 1):
-            row = rows.get(number) or self._from_gap(number, rows, previous)
+        there = sorted(number for number in rows if number > start)
+        end = there[-1] if there else start
+        if end - start - len(there) > limits.MAX_LOST_COMMITS:
+            raise CorruptStoreError(
+                f"of the commits up to {end} only {len(there)} are there; a chunk is missing, or "
+                "the number is damaged: put the chunks back from a copy"
+            )
+        for number in range(start + 1, end + 1):
+            after = rows[there[bisect.bisect_left(there, number)]]
+            row = after if after.number == number else self._from_gap(number, after, previous)
             link = self.links.get(number)
-            self._check_follows(link, previous)
+            if row.chunk not in self.chunks:
+                raise CorruptStoreError(
+                    f"commit {number} lies in chunk {row.chunk}, of which nobody knows"
+                )
+            self._check_follows(row, link, previous)
             if link is None:
                 # Where a commit lay of which nothing tells, any bytes of no commit may be its.
                 names = {self.chunks[row.chunk].name} if number in said else self._tails
@@ -283,7 +296,15 @@ class Salvage:
             previous = row
         return found
 
-    def _check_follows(self, link: Link | None, previous: CommitRow | None) -> None:
+    def _check_follows(self, row: CommitRow, link: Link | None, previous: CommitRow | None) -> None:
+        record = previous.first_record + previous.records if previous is not None else 0
+        if row.first_record != record or row.records < 0:
+            raise CorruptStoreError(
+                f"commit {row.number} has {row.records} records from {row.first_record} on, and "
+                f"the one before it ends at {record}; one of them is damaged",
+                chunk=self.chunks[row.chunk].name,
+                offset=row.offset,
+            )
         if link is None or previous is None or str(link.trailer.previous) == previous.uuid:
             return
         raise ForkedLogError(
@@ -293,14 +314,11 @@ class Salvage:
             offset=link.trailer.table_end,
         )
 
-    def _from_gap(
-        self, number: int, rows: dict[int, CommitRow], previous: CommitRow | None
-    ) -> CommitRow:
+    def _from_gap(self, number: int, after: CommitRow, previous: CommitRow | None) -> CommitRow:
         """Return the row of a commit of which only the commits around it tell.
 
         What records there were between them, the first has appended: nothing else brings records.
         """
-        after = next(rows[n] for n in itertools.count(number + 1) if n in rows)
         link = self.links.get(number + 1)
         own = str(link.trailer.previous) if link is not None else str(uuid.uuid4())
         first = previous.first_record + previous.records if previous is not None else 0
