@@ -111,9 +111,9 @@ class _Log:
         reached = self.ordered[-1].trailer.number if self.ordered else start[0]
         if (unconnected if end is None else reached < end) or not self.ordered:
             raise CorruptStoreError(
-                f"commit {reached + 1} is in none of the chunks, but commits behind it are; a chunk "
-                "is missing or damaged: put it back from a copy, or let `sqlstore repair` make a "
-                "store of what is left"
+                f"commit {reached + 1} is in none of the chunks, but commits behind it are; a "
+                "chunk is missing or damaged: put it back from a copy, or let `sqlstore repair` "
+                "make a store of what is left"
                 if self.links
                 else "the chunks hold no commit"
             )
