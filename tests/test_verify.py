@@ -310,6 +310,12 @@ def test_a_missing_commit_is_named(root: Path, number: int) -> None:
     check_reads_right_or_refuses(root)
 
 
+def test_that_all_commits_are_missing_is_named(root: Path) -> None:
+    edit(root, "DELETE FROM commits")
+    assert any("holds no commit" in fault.message for fault in faults(root))
+    check_reads_right_or_refuses(root)
+
+
 def test_a_commit_that_is_not_in_the_log_is_named(root: Path) -> None:
     edit(
         root,

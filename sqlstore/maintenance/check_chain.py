@@ -208,10 +208,11 @@ class _Check:
         last = self._commits[-1].number if self._commits else 0
         now, is_whole = last, True
         if self._index is not None and links:
-            row = records.last_commit(self._index)
-            now = row.number
-            expected = row.first_record + row.records
-            is_whole = records.store(self._index).next_record_id == expected
+            with self._report.catching():
+                row = records.last_commit(self._index)
+                now = row.number
+                expected = row.first_record + row.records
+                is_whole = records.store(self._index).next_record_id == expected
         for link in links:
             number = link.trailer.number
             if last < number <= now:
