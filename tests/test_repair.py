@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -352,3 +353,43 @@ def test_a_copy_of_a_chunk_under_another_name_is_no_fault(tmp_path: Path) -> Non
     assert report, report
     assert report.notes == [f"{other} holds commits that another chunk has, too"]
     assert not repair(store.root).done
+
+
+def test_a_checkpoint_says_which_of_the_commits_that_are_gone_were_its_parts(
+    tmp_path: Path,
+) -> None:
+    store = made(tmp_path / "s", compacting=True)
+    part = store.link(CommitKind.CHECKPOINT_PART)
+    store.flip(part.chunk, part.trailer.table_end + 30)
+    store.forget("cache", "index.sqlite")
+    done = repair(store.root, accept_lost_edits=True)
+    assert (done.lost_commits, done.lost_edits) == ([part.trailer.number], [])
+    assert set(done.lost_records) >= {number for number in store.contents if number < COUNT}
+    check_whole(store, done, set(done.lost_records))
+
+
+def test_who_is_killed_has_said_what_is_lost_even_if_no_damaged_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made(tmp_path / "s")
+    store.forget("index.sqlite", f"chunks/{store.link(CommitKind.APPEND, 3).chunk}")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sqlstore.maintenance.repair.repairing.rebuilt", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(store.root)
+    (report,) = store.root.glob("quarantine/*/report.json")
+    said = {(one["record"], one["field"]) for one in json.loads(report.read_text())["lost_values"]}
+    assert not repair(store.root).lost_values
+    with sqlstore.open(store.root) as opened:
+        there = compacted.contents(opened)
+    lost = {
+        (number, name)
+        for number, (_, *values) in store.contents.items()
+        for name, had, has in zip(("image", "frames"), values, there[number][1:], strict=True)
+        if had != has
+    }
+    assert lost == said != set()

@@ -103,7 +103,8 @@ def repair(
         found.quarantined = _to_quarantine(root, salvage)
         if dry_run:
             return found
-        kept = _put_into_quarantine(root, found) if found.quarantined else None
+        # What is lost is said even if no file of it is left: one who is killed cannot return it.
+        kept = _put_into_quarantine(root, found) if found.quarantined or not found else None
         _put_right(root, lock, salvage, restoring)
     found.done = True
     found.still_wrong = verify(root).faults
@@ -197,6 +198,8 @@ def _put_right(root: Path, lock: WriterLock, salvage: Salvage, restoring: Restor
 def _put_into_quarantine(root: Path, found: Repaired) -> Path:
     """Keep files in a folder of their own, with the report, before anything is changed."""
     folder = root / QUARANTINE / secrets.token_hex(4)
+    with files.storage_errors("create", folder):
+        folder.mkdir(parents=True)
     for path in found.quarantined:
         place, to = root / path, folder / path
         with files.storage_errors("create", to.parent):
@@ -206,7 +209,8 @@ def _put_into_quarantine(root: Path, found: Repaired) -> Path:
         else:
             with files.storage_errors("move", place):
                 place.rename(to)
-    found.notes.append(f"what was moved or replaced lies in {folder.relative_to(root)}")
+    kept = "what was moved or replaced" if found.quarantined else "the report"
+    found.notes.append(f"{kept} lies in {folder.relative_to(root)}")
     _put_report(folder, found)
     for one in (*filter(Path.is_dir, folder.iterdir()), folder, folder.parent, root):
         files.sync_folder(one)

@@ -292,7 +292,8 @@ class Salvage:
                 # Where a commit lay of which nothing tells, any bytes of no commit may be its.
                 names = {self.chunks[row.chunk].name} if number in said else self._tails
                 self.damaged |= names
-            found.append(Known(row, self.chunks[row.chunk], link, number not in said))
+            is_guessed = number not in said and row.kind != CommitKind.CHECKPOINT_PART
+            found.append(Known(row, self.chunks[row.chunk], link, is_guessed))
             previous = row
         return found
 
@@ -318,6 +319,7 @@ class Salvage:
         """Return the row of a commit of which only the commits around it tell.
 
         What records there were between them, the first has appended: nothing else brings records.
+        A checkpoint that is whole names its parts.
         """
         link = self.links.get(number + 1)
         own = str(link.trailer.previous) if link is not None else str(uuid.uuid4())
@@ -325,6 +327,8 @@ class Salvage:
         count = after.first_record - first
         kind = CommitKind.APPEND if count else CommitKind.UPDATE
         kind = kind if number > 1 else CommitKind.CREATE
+        if self.base is not None and number in (span.commit for span in self.base.spans):
+            kind = CommitKind.CHECKPOINT_PART
         place = self._nowhere(number)
         return CommitRow(number, own, kind, *place, after.committed_at, first, count)
 
