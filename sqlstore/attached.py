@@ -183,16 +183,18 @@ class Attached:
     def _attach_current(self, last: CommitRow, seen: Seen) -> None:
         """Read from a cache that holds everything up to a commit, made if need be."""
         caches = self._opened_finder().caches
+        refused: CorruptCacheError | None = None
         for _ in range(ATTEMPTS):
             cache = caches.current(last) if seen.records else None
             try:
                 self.attach(cache, seen)
-            except CorruptCacheError:  # its files are gone
+            except CorruptCacheError as error:  # its files are gone, or the disk gives none
+                refused = error
                 if cache is not None:
                     caches.discard(cache)
             else:
                 return
-        raise CorruptCacheError(f"the cache of {self.root} does not stay whole")
+        raise CorruptCacheError(f"the cache of {self.root} does not stay whole") from refused
 
     def attach(self, cache: Cache | None, seen: Seen) -> None:
         """Read from a cache from now on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from unittest import mock
 import pytest
 
 import sqlstore
-from sqlstore.cache import fill, manifest, metadata
+from sqlstore.cache import fill, manifest, metadata, removed
 from sqlstore.log import files
 from sqlstore.source import Source
 from tests.caches import edition, held, results_of
@@ -292,6 +293,20 @@ def read_last(path: Path, n_batches: int) -> None:
 
 def commit_one(path: Path, n_batches: int) -> None:
     append(path, (0, n_batches))
+
+
+def test_what_keeps_every_cache_from_being_read_is_among_the_causes(path: Path) -> None:
+    append(path, (0, 0))
+    with sqlstore.open(path, "a") as store:
+        store[:1].delete()
+    gone = OSError(errno.ENOMEM, "no memory")
+    with (
+        mock.patch.object(files, "mapped", side_effect=gone),
+        pytest.raises(sqlstore.CorruptCacheError, match="does not stay whole") as caught,
+    ):
+        sqlstore.open(path)
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__cause__ is gone
 
 
 @pytest.mark.parametrize("what", [read_last, commit_one])

@@ -123,13 +123,16 @@ class Remains:
         CorruptStoreError
             The dictionary that values were compressed with is lost.
         """
+        refused: CorruptCacheError | None = None
         for begin in (self._copied, self._begun):
-            with contextlib.suppress(CorruptCacheError):
+            try:
                 found = self._whole(begin)
                 if found is not None:
                     State(found, self.is_of.schema)  # looks at every checksum
                     return found
-        raise CorruptCacheError(f"a cache in {self._scratch} does not stay whole")
+            except CorruptCacheError as error:
+                refused = error
+        raise CorruptCacheError(f"a cache in {self._scratch} does not stay whole") from refused
 
     def _whole(self, begin: Callable[[], Manifest | None]) -> Cache | None:
         """Return a cache in which the index fills the gaps that the log has."""
