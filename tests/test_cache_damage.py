@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 import sqlstore
-from sqlstore.cache import fill, manifest, metadata, removed
+from sqlstore.cache import fill, manifest, metadata
 from sqlstore.log import files
 from sqlstore.source import Source
 from tests.caches import edition, held, results_of
