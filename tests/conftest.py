@@ -11,8 +11,8 @@ from hypothesis import settings
 
 from tests.small_records import ENOUGH, append, new_store
 
-# Half as many examples as hypothesis draws, where a test does not say how many: there are many.
-settings.register_profile("sqlstore", max_examples=50)
+# A third of the examples that hypothesis draws, where a test does not say how many: there are many.
+settings.register_profile("sqlstore", max_examples=30)
 settings.load_profile("sqlstore")
 
 # Whoever runs the tests in the background may have Ctrl-C ignored, here and in all that we start.

@@ -47,7 +47,7 @@ MODELS: list[tuple[Callable[..., Any], Callable[[list[int], list[int]], list[int
 
 @pytest.mark.parametrize(("function", "model"), MODELS, ids=range(len(MODELS)))
 @given(left=IDS, right=IDS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_two_sequences_are_combined_as_lists_are(
     function: Callable[..., Any], model: Callable[..., list[int]], left: Any, right: Any
 ) -> None:
@@ -58,7 +58,7 @@ def test_two_sequences_are_combined_as_lists_are(
 
 
 @given(ids=IDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_distinct_ids_are_those_that_come_first(ids: Any) -> None:
     assert plain(algebra.distinct(ids)) == once(plain(ids))
 
@@ -70,7 +70,7 @@ def test_many_sequences_are_joined_in_order(parts: list[Any]) -> None:
 
 
 @given(ids=IDS, count=st.integers(1, 9), contiguous=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_shards_are_disjoint_complete_and_of_one_size(
     ids: Any, count: int, contiguous: bool
 ) -> None:

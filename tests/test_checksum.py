@@ -50,7 +50,7 @@ def mixed(field: int, rows: list[tuple[int, int, int, int]]) -> list[int]:
     return [int(value) for value in found]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(field=st.integers(0, 999), rows=ROWS)
 def test_the_mix_is_what_the_format_says(field: int, rows: list[tuple[int, int, int, int]]) -> None:
     expected = [model(row[0], field, *row[1:]) for row in rows]

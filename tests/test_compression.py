@@ -95,7 +95,7 @@ def test_an_unknown_compression_is_a_decode_error(number: int) -> None:
         decompress(b"abc", number, 3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.binary(max_size=60), number=st.integers(0, 4), length=st.integers(0, 2_000))
 def test_no_bytes_raise_anything_but_a_decode_error(data: bytes, number: int, length: int) -> None:
     try:

@@ -46,7 +46,7 @@ FIELDS: Final = {
 }
 COLUMNS: Final = {"label": "string", "score": "float64"}
 PARTS: Final = 8  # the offsets of a chunk are dealt out to as many tests, for as many processes
-STRIDE: Final = int(os.environ.get("SQLSTORE_STRIDE", "24"))
+STRIDE: Final = int(os.environ.get("SQLSTORE_STRIDE", "48"))
 """Every so many bytes of a table are tried when reading, and of all bytes by `verify`.
 
 `make fuzz` flips every bit.

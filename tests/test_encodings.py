@@ -343,7 +343,7 @@ def test_bytes_that_are_no_array_are_a_decode_error(data: bytes) -> None:
 
 
 @given(data=st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_bytes_make_an_encoding_raise_anything_but_a_decode_error(data: bytes) -> None:
     for name in ("bytes", "utf8", "array"):
         try:

@@ -83,7 +83,7 @@ def test_large_images_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fast_images.decode(PLAIN_JPG["RGB"], "JPEG") is None
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.sampled_from(PLAIN), st.data())
 def test_what_is_damaged_is_an_image_or_a_decode_error(
     which: tuple[str, str], data: st.DataObject

@@ -388,7 +388,7 @@ def test_a_condition_cannot_break_out_of_its_brackets(
         max_size=8,
     ).map("".join)
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_text_gives_records_that_are_not_in_the_view(
     store: sqlstore.Store, condition: str
 ) -> None:

@@ -57,7 +57,7 @@ POSITIONS = st.lists(st.integers(0, COUNT - 1), max_size=80)
     seed=st.integers(0, 2**64 - 1),
     way=st.sampled_from(WAYS),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_splits_are_disjoint_and_complete_and_keep_order_and_groups(
     store: sqlstore.Store, positions: list[int], weights: list[int], seed: int, way: dict[str, Any]
 ) -> None:
@@ -117,7 +117,7 @@ def test_the_largest_remainder_is_exact_to_within_one(total: int, weights: list[
     strata=st.lists(st.integers(0, 40), min_size=1, max_size=12),
     weights=st.lists(st.integers(0, 20), min_size=1, max_size=7).filter(any),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_table_is_rounded_with_all_its_sums_kept(strata: list[int], weights: list[int]) -> None:
     total = sum(strata)
     sizes = largest_remainder(total, weights)
@@ -134,7 +134,7 @@ def test_a_table_is_rounded_with_all_its_sums_kept(strata: list[int], weights: l
     free=st.lists(st.integers(0, 30), min_size=8, max_size=8),
     weights=st.lists(st.integers(1, 20), min_size=3, max_size=3),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_single_records_fill_what_groups_left(
     taken: list[list[int]], free: list[int], weights: list[int]
 ) -> None:

@@ -589,7 +589,7 @@ def by(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 @given(steps=STEPS)
 def test_a_program_gives_what_it_gives_on_a_list(store: sqlstore.Store, steps: list[Any]) -> None:

@@ -26,7 +26,7 @@ _GROUPS: Final = (
     folders, values, tables, compactions, checkpoints, pieces, schemas, sources, indexes,
 )  # fmt: skip
 """Imported for what they declare."""
-_FEW: Final = 90
+_FEW: Final = 30
 _ALWAYS: Final = (
     "chunk name: 300 characters",
     "checkpoint state: 1099511627775 commits that never were",
